@@ -1,0 +1,29 @@
+"""The models that can run, by the name of their backend. A new backend is one file and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..matrix import CountMatrix
+from ..types import Fitted, ModelCard, Predictions
+from .markers import MarkersBackend
+
+
+class Backend(Protocol):
+    """A provider of labels. It is handed all it needs and reads no environment variable and no global."""
+
+    def models(self) -> Sequence[ModelCard]:
+        """The models it offers without any installation."""
+        ...
+
+    def fit(self, matrix: CountMatrix, model: ModelCard) -> Fitted:
+        """What must be learnt from this sample, once, from a bounded deterministic part of it."""
+        ...
+
+    def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
+        """Each cell by itself: any split of the cells gives the same answer."""
+        ...
+
+
+BACKENDS: dict[str, Backend] = {"markers": MarkersBackend()}

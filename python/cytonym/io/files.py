@@ -1,0 +1,73 @@
+"""Files that appear whole or not at all: written aside, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; on success it becomes `path`, on any error it is removed.
+
+    Raises OutputError when the disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        with aside.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        aside.replace(path)
+    except OSError as exc:
+        raise output_error(path, exc) from exc
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def output_error(path: Path, exc: OSError) -> OutputError:
+    """The reason why `path` could not be written, and what to do about it."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"No space is left to write {path}. Free some space, then run the same command again.")
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"No permission to write {path}. Choose another folder with --output-dir.")
+    return OutputError(f"Cannot write {path}: {exc.strerror or exc}.")
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, line ends as given."""
+    with written_whole(path) as aside:
+        aside.write_bytes(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON in the order of the value's keys; the same value gives the same bytes."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_gz(path: Path, value: Any) -> None:
+    """Gzip JSON without name or time in its header, so that the same value gives the same bytes."""
+    with (
+        written_whole(path) as aside,
+        aside.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+    ):
+        packed.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8"))
+
+
+def sha256_of(*paths: Path) -> str:
+    """Hex SHA-256 over the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as handle:
+            while chunk := handle.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,274 @@
+"""What the stages hand to each other: plain values, without any file access.
+
+`AnnotateRequest -> Plan -> Fitted -> Predictions -> CellTypes -> DiffExp`; the stages' files hold the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import anndata
+
+UNASSIGNED = "Unassigned"
+LOW_UMI_BARCODE = "Low UMI Barcode"
+LOW_UMI_THRESHOLD = 100
+LABEL_COLUMNS = ("broad_cell_type", "coarse_cell_type", "fine_cell_type")
+SKIPPABLE_STAGES = ("diffexp", "report")
+
+SPECIES = ("human", "mouse")
+GENE_EXPRESSION = "Gene Expression"
+
+
+@dataclass(frozen=True)
+class AnnotateRequest:
+    """What the user asked for, with paths made absolute; the fields are the options of `cytonym annotate`."""
+
+    id: str
+    matrix: Path
+    description: str = ""
+    cell_annotation_model: str | None = None  # None: nothing named, nothing leaves the machine
+    tenx_cloud_token_path: Path | None = None
+    cloupe: Path | None = None
+    cloupe_group_name: str | None = None
+    output_dir: Path | None = None  # None: <current folder>/<id>
+    genome: str | None = None
+    low_umi_threshold: int = LOW_UMI_THRESHOLD
+    skip: tuple[str, ...] = ()
+    models_dir: Path | None = None
+    partition_size: int = 131_072  # cells; rounded up to whole blocks
+    localcores: int | None = None
+    localmem: int | None = None  # GB
+    nopreflight: bool = False
+
+    @property
+    def pipestance(self) -> Path:
+        """The run's folder: `--output-dir` itself, else `<id>` in the current folder."""
+        return self.output_dir if self.output_dir is not None else Path.cwd() / self.id
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something a reader of the results must know; shown in log, page and metrics."""
+
+    level: str  # "ERROR", "WARN" or "INFO"
+    title: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, and which columns it writes."""
+
+    name: str  # as given to --cell-annotation-model, e.g. "markers"
+    backend: str  # key of `backends.BACKENDS`
+    folder: str  # under outs/cell_types/
+    title: str  # what people read, e.g. "Embedded marker model (human)"
+    species: tuple[str, ...]
+    version: str
+    licence: str
+    description: str
+    columns: tuple[str, ...]  # the model's own columns of cell_types.csv, in order
+    banner: str = ""  # disclaimer at the top of the page
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A range of cells, `start <= row < stop`; starts on a block edge."""
+
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """What preflight learnt about the matrix file, once."""
+
+    name: str  # base name of the user's file or folder
+    format: str  # "10x HDF5", "10x HDF5 (version 1)", "MEX", "h5ad"
+    sha256: str  # of the file; of the three files, in order, for MEX
+    n_cells: int
+    n_features: int  # Gene Expression only
+    n_nonzeros: int  # Gene Expression only
+    feature_types: dict[str, int]  # feature type -> number of features
+    genome: str  # as in the file, or as named by the user; "" when the file says nothing
+    species: str  # "human" or "mouse"
+    chemistry: str
+    barcode_kind: str  # "cell", "bin", "sequence" or "other"
+    median_umis: float
+    converted: bool = False  # stages read `matrix.h5`, which preflight wrote, instead of the user's file
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model to run on the sample."""
+
+    card: ModelCard
+    model_path: str | None = None  # base name of the model's folder, for models that are one
+    model_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What preflight decided: one sample, its models and its partitions. Stored as plan.json."""
+
+    id: str
+    description: str
+    matrix: MatrixInfo
+    jobs: tuple[Job, ...]
+    partitions: tuple[Partition, ...]
+    low_umi_threshold: int = LOW_UMI_THRESHOLD
+    skip: tuple[str, ...] = ()
+    cloupe_group_name: str | None = None
+    alerts: tuple[Alert, ...] = ()
+    notes: tuple[str, ...] = ()  # calm lines for the log, e.g. which model runs and why
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def job(self, model: str) -> Job:
+        """The job of that model name; KeyError if the plan has none."""
+        for job in self.jobs:
+            if job.card.name == model:
+                return job
+        raise KeyError(model)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Plan:
+        def card(c: dict[str, Any]) -> ModelCard:
+            return ModelCard(**{**c, "species": tuple(c["species"]), "columns": tuple(c["columns"])})
+
+        return cls(
+            **{
+                **value,
+                "matrix": MatrixInfo(**value["matrix"]),
+                "jobs": tuple(Job(**{**j, "card": card(j["card"])}) for j in value["jobs"]),
+                "partitions": tuple(Partition(**p) for p in value["partitions"]),
+                "skip": tuple(value["skip"]),
+                "alerts": tuple(Alert(**a) for a in value["alerts"]),
+                "notes": tuple(value["notes"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a model learnt from the sample, before cells are split; all that `classify` needs besides the cells.
+
+    `meta` holds JSON values, `arrays` numeric or string arrays; which ones is the backend's business.
+    """
+
+    model: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The labels of consecutive cells, before any rule that is common to all models.
+
+    `labels` has one row per distinct combination of label texts (columns `broad_cell_type`, `coarse_cell_type`,
+    `fine_cell_type` and the model's own text columns); `label_codes[i]` is the row of cell `start + i`.
+    `values` are the model's numeric columns, each of length n, already rounded as they shall be written.
+    """
+
+    start: int
+    barcodes: np.ndarray  # (n,) str
+    umi_counts: np.ndarray  # (n,) int64, Gene Expression UMIs
+    labels: pd.DataFrame
+    label_codes: np.ndarray  # (n,) int32
+    values: dict[str, np.ndarray]
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.barcodes)
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.n_cells
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
+        """One table from parts that follow each other; ValueError if they leave a gap or overlap."""
+        parts = sorted(parts, key=lambda part: part.start)
+        for before, after in zip(parts, parts[1:], strict=False):
+            if before.stop != after.start:
+                raise ValueError(f"cells {before.stop} and {after.start}: the parts do not follow each other")
+        labels = pd.concat([part.labels for part in parts], ignore_index=True).drop_duplicates(ignore_index=True)
+        row_of = {row: i for i, row in enumerate(labels.itertuples(index=False, name=None))}
+        codes = []
+        for part in parts:
+            rows = part.labels[list(labels.columns)].itertuples(index=False, name=None)
+            codes.append(np.array([row_of[row] for row in rows], dtype=np.int32)[part.label_codes])
+        return cls(
+            start=parts[0].start,
+            barcodes=np.concatenate([part.barcodes for part in parts]),
+            umi_counts=np.concatenate([part.umi_counts for part in parts]),
+            labels=labels,
+            label_codes=np.concatenate(codes),
+            values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+        )
+
+
+@dataclass(frozen=True)
+class CellTypes:
+    """The table of cell_types.csv of one model: one row a barcode, in matrix order."""
+
+    model: ModelCard
+    table: pd.DataFrame
+
+    def to_anndata(self) -> anndata.AnnData:
+        """Cells with their labels in `obs` and no expression; needs the extra `cytonym[anndata]`."""
+        try:
+            import anndata
+        except ImportError as exc:
+            raise ImportError("to_anndata() needs anndata: pip install 'cytonym[anndata]'") from exc
+        return anndata.AnnData(obs=self.table.set_index("barcode"))
+
+
+@dataclass(frozen=True)
+class DiffExp:
+    """Each group against all other cells; arrays are features x groups, in matrix and sorted order."""
+
+    feature_ids: np.ndarray
+    feature_names: np.ndarray
+    groups: tuple[str, ...]
+    mean_counts: np.ndarray
+    log2_fold_changes: np.ndarray
+    adjusted_p_values: np.ndarray
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model's part of a run."""
+
+    cell_types: CellTypes
+    metrics: dict[str, Any]
+    diffexp_path: Path | None
+
+
+@dataclass(frozen=True)
+class AnnotateResult:
+    """What a finished run left: the folder, and each model's results by model name."""
+
+    outs: Path
+    plan: Plan
+    models: dict[str, ModelResult]
+
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        return self.plan.alerts
+
+
+def with_alerts(plan: Plan, *alerts: Alert) -> Plan:
+    """The same plan with more alerts."""
+    return replace(plan, alerts=plan.alerts + alerts)
