@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,6 @@ class AnnotateRequest:
     partition_size: int = 131_072  # cells; rounded up to whole blocks
     localcores: int | None = None
     localmem: int | None = None  # GB
-    nopreflight: bool = False
 
     @property
     def pipestance(self) -> Path:
@@ -200,7 +200,7 @@ class Predictions:
     def concatenate(cls, parts: Sequence[Predictions]) -> Predictions:
         """One table from parts that follow each other; ValueError if they leave a gap or overlap."""
         parts = sorted(parts, key=lambda part: part.start)
-        for before, after in zip(parts, parts[1:], strict=False):
+        for before, after in itertools.pairwise(parts):
             if before.stop != after.start:
                 raise ValueError(f"cells {before.stop} and {after.start}: the parts do not follow each other")
         labels = pd.concat([part.labels for part in parts], ignore_index=True).drop_duplicates(ignore_index=True)
@@ -245,30 +245,3 @@ class DiffExp:
     mean_counts: np.ndarray
     log2_fold_changes: np.ndarray
     adjusted_p_values: np.ndarray
-
-
-@dataclass(frozen=True)
-class ModelResult:
-    """One model's part of a run."""
-
-    cell_types: CellTypes
-    metrics: dict[str, Any]
-    diffexp_path: Path | None
-
-
-@dataclass(frozen=True)
-class AnnotateResult:
-    """What a finished run left: the folder, and each model's results by model name."""
-
-    outs: Path
-    plan: Plan
-    models: dict[str, ModelResult]
-
-    @property
-    def alerts(self) -> tuple[Alert, ...]:
-        return self.plan.alerts
-
-
-def with_alerts(plan: Plan, *alerts: Alert) -> Plan:
-    """The same plan with more alerts."""
-    return replace(plan, alerts=plan.alerts + alerts)

@@ -79,6 +79,11 @@ def read_predictions(path: Path) -> Predictions:
 
 def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:
     found: list[tuple[str, h5py.Dataset]] = []
+
+    def keep(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            found.append((name, item))
+
     if "arrays" in file:
-        file["arrays"].visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
+        file["arrays"].visititems(keep)
     return found

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,18 @@ def written_whole(path: Path) -> Iterator[Path]:
         aside.replace(path)
     except OSError as exc:
         raise output_error(path, exc) from exc
+    except RuntimeError as exc:  # HDF5 tells the operating system's error in words, when it closes the file
+        found = re.search(r"errno = (\d+)", str(exc))
+        if found is None:
+            raise
+        raise output_error(path, OSError(int(found[1]), os.strerror(int(found[1])))) from exc
     finally:
         aside.unlink(missing_ok=True)
 
 
 def output_error(path: Path, exc: OSError) -> OutputError:
     """The reason why `path` could not be written, and what to do about it."""
-    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(f"No space is left to write {path}. Free some space, then run the same command again.")
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"No permission to write {path}. Choose another folder with --output-dir.")

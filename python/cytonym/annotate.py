@@ -1,0 +1,85 @@
+"""The main job: a matrix in, Space Ranger's cell type files out. The whole line of the data is on this screen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .preflight import CONVERTED_NAME, PLAN_NAME, preflight, read_plan, tool_versions
+from .progress import LOGGER
+from .results import AnnotateResult, read_outs
+from .run import RunFolder, run_folder
+from .stages import (
+    CELL_TYPES_NAME,
+    DIFFEXP_NAME,
+    assign_stage,
+    classify_stage,
+    diffexp_stage,
+    fit_stage,
+    report_stage,
+)
+from .types import AnnotateRequest, Plan
+
+GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
+REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
+
+
+def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateResult:
+    """Runs the request in its folder, going on where an earlier run of it stopped; raises CytonymError.
+
+    `command_line` is what `_cmdline`, the page and the provenance show.
+    """
+    request = absolute(request)
+    threads = threads_of(request)
+    with run_folder(request, command_line, tool_versions(), lambda folder: preflight(request, folder)) as run:
+        plan = read_plan(run.stages / PLAN_NAME)
+        announce(plan)
+        matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
+        for job in plan.jobs:
+            model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
+            fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
+            parts = [work / f"predictions-{partition.index:05d}.h5" for partition in plan.partitions]
+            run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, fitted)
+            for index, part in enumerate(parts):
+                name = f"classify {model} {index + 1}/{len(parts)}"
+                run.stage(name, part, classify_stage, matrix, plan, model, fitted, index, part, threads=threads)
+            run.stage(f"assign {model}", table, assign_stage, plan, model, fitted, parts, found)
+            if "diffexp" not in plan.skip:
+                run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)
+        tables, summary = run.stages / "cell_types", run.stages / "report"
+        run.stage("report", summary / "metrics.json", report_stage, plan, tables, summary, command_line=command_line)
+        run.publish(_published(run))
+    return read_outs(run.outs, plan)
+
+
+def absolute(request: AnnotateRequest) -> AnnotateRequest:
+    """The same request with every path absolute, resolved against the caller's folder."""
+    paths = {name: value.absolute() for name, value in vars(request).items() if isinstance(value, Path)}
+    return AnnotateRequest(**{**vars(request), **paths})
+
+
+def threads_of(request: AnnotateRequest) -> int:
+    """Threads over blocks: --localcores, or all cores of this process, as far as --localmem (GB) bears them."""
+    cores = request.localcores or len(os.sched_getaffinity(0))
+    if request.localmem is None:
+        return cores
+    return max(1, min(cores, int((request.localmem - GB_BESIDE_THREADS) / GB_PER_THREAD)))
+
+
+def announce(plan: Plan) -> None:
+    """Says once what will run, and what a reader should know of the sample."""
+    info = plan.matrix
+    size = f"{info.n_cells:,} cells, {info.n_features:,} genes"
+    LOGGER.info("%s: %s, %s (%s)", info.name, size, info.species, info.genome or "no genome named")
+    for note in plan.notes:
+        LOGGER.info(note)
+    for alert in plan.alerts:
+        LOGGER.warning("%s: %s", alert.title, alert.message)
+
+
+def _published(run: RunFolder) -> dict[Path, Path]:
+    """Stage files and their places under outs/."""
+    found = sorted((run.stages / "cell_types").rglob("*"))
+    tables = {path: path.relative_to(run.stages) for path in found if path.name in (CELL_TYPES_NAME, DIFFEXP_NAME)}
+    summaries = (run.stages / "report" / name for name in REPORT_FILES)
+    return tables | {path: Path(path.name) for path in summaries if path.is_file()}

@@ -1,0 +1,376 @@
+"""The command line: it translates arguments, calls a stage or the main job, and prints errors. Nothing else exits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import demo, stages, validate
+from .annotate import absolute, annotate, announce, threads_of
+from .errors import CytonymError, InputError, UsageError
+from .io.files import output_error, write_json
+from .models import available_models
+from .preflight import check_request, preflight, read_plan
+from .progress import LOGGER
+from .run import check_folder
+from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, AnnotateRequest
+from .version import __version__
+
+INTERRUPTED = 130
+# of the Martian runner: taken, and without meaning here
+IGNORED_VALUES = ("jobmode", "localvmem", "mempercore", "maxjobs", "jobinterval", "overrides", "vdrmode", "uiport")
+IGNORED_FLAGS = ("disable-ui", "noexit", "nopreflight")
+IGNORED_NUMBERS = ("localvmem", "mempercore", "maxjobs", "jobinterval", "uiport")
+
+DESCRIPTION = "Name the cell types of Visium HD and single-cell samples, offline."
+EPILOG = """exit codes:
+  0  done                              3  the matrix, table or sheet cannot be used
+  1  the run cannot go on              4  the model is unknown or not available
+  2  the command line is wrong         5  the output cannot be written
+  130  interrupted; the same command goes on where it stopped"""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and exits with its code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        sys.exit(run(arguments))
+    except UsageError as exc:
+        print(f"error: {exc}\n\nFor more information, try '--help'.", file=sys.stderr)
+        sys.exit(exc.exit_code)
+    except CytonymError as exc:
+        print(f"ERROR: {exc}", file=sys.stderr)
+        sys.exit(exc.exit_code)
+    except KeyboardInterrupt:
+        print("ERROR: interrupted. The same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except MemoryError:
+        print("ERROR: out of memory. Give the job more, or fewer --localcores.", file=sys.stderr)
+        sys.exit(CytonymError.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CytonymError.exit_code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parser().parse_args(arguments)
+    _log_to_terminal()
+    options.command_line = shlex.join(["cytonym", *arguments])
+    options.command(options)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command tree; the packaging tests read the options from it."""
+    top = _Parser("cytonym", description=DESCRIPTION, epilog=EPILOG)
+    top.add_argument("-V", "--version", action="version", version=f"cytonym {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
+
+    main_job = commands.add_parser(
+        "annotate", help="annotate one sample: the main job", description=ANNOTATE, epilog=EPILOG
+    )
+    _annotate_options(main_job)
+    _runner_options(main_job)
+    main_job.set_defaults(command=_annotate)
+
+    models = commands.add_parser(
+        "models", help="list the models that can run", description="Models of this installation."
+    )
+    actions = models.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
+    listing = actions.add_parser(
+        "list", help="list the models that can run", description="List the models that can run."
+    )
+    listing.set_defaults(command=_models_list)
+
+    making = commands.add_parser("demo", help="make a small tissue sample and annotate it", description=DEMO)
+    making.add_argument(
+        "--output-dir", metavar="DIR", type=Path, default=Path("demo"), help="folder to make [default: demo]"
+    )
+    making.add_argument("--cells", metavar="NUM", type=_count, default=3000, help="cells of the sample [default: 3000]")
+    making.add_argument("--seed", metavar="NUM", type=_count, default=0, help="seed of the sample [default: 0]")
+    making.add_argument("--make-only", action="store_true", help="make the sample and stop")
+    making.set_defaults(command=_demo)
+
+    _stage_commands(commands)
+    return top
+
+
+def _annotate_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "--id",
+        metavar="ID",
+        required=True,
+        help="name of the run and of its folder: letters, digits, _ and -, at most 64",
+    )
+    add("--description", metavar="TEXT", default="", help="text shown on the page")
+    add(
+        "--matrix",
+        metavar="MATRIX",
+        type=Path,
+        required=True,
+        help="filtered_feature_cell_matrix.h5; also a MEX folder, an .h5ad file, or a Space Ranger outs folder",
+    )
+    add(
+        "--cell-annotation-model",
+        metavar="NAME",
+        help="model, or several with commas, each into its own folder; see 'cytonym models list'. "
+        "When none is named, a local model runs and nothing leaves this machine",
+    )
+    add("--tenx-cloud-token-path", metavar="PATH", type=Path, help="10x Cloud token file; only cloud models need one")
+    add("--cloupe", metavar="CLOUPE", type=Path, help=".cloupe file of the sample (checked; not yet annotated)")
+    add("--cloupe-group-name", metavar="TEXT", help="name of the cell type group in Loupe Browser; needs --cloupe")
+    add(
+        "--genome",
+        metavar="NAME",
+        help="genome of the sample, e.g. GRCh38 or GRCm39; settles the species of any format",
+    )
+    add(
+        "--low-umi-threshold",
+        metavar="NUM",
+        type=_count,
+        default=LOW_UMI_THRESHOLD,
+        help=f"cells with fewer UMIs get the coarse type 'Low UMI Barcode' [default: {LOW_UMI_THRESHOLD}]",
+    )
+    add("--skip", metavar="STAGES", type=_names, default=(), help=f"leave out stages: {', '.join(SKIPPABLE_STAGES)}")
+    add("--models-dir", metavar="DIR", type=Path, help="folder of installed models [default: $CYTONYM_HOME/models]")
+    add(
+        "--partition-size",
+        metavar="NUM",
+        type=_positive,
+        default=AnnotateRequest.partition_size,
+        help=f"cells classified at a time; never changes a result [default: {AnnotateRequest.partition_size}]",
+    )
+
+
+def _runner_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--output-dir", metavar="PATH", type=Path, help="folder of the run [default: <ID> in the current folder]")
+    add("--localcores", metavar="NUM", type=_positive, help="threads [default: all cores]")
+    add("--localmem", metavar="NUM", type=_positive, help="memory in GB [default: no limit]")
+    add("--dry", action="store_true", help="check the input, print what would run, and stop")
+    for name in IGNORED_VALUES:
+        add(f"--{name}", type=_count if name in IGNORED_NUMBERS else str, metavar="VALUE", help="accepted and ignored")
+    for name in IGNORED_FLAGS:
+        add(f"--{name}", action="store_true", help="accepted and ignored")
+
+
+def _stage_commands(commands: Any) -> None:
+    """The stages one by one, as Nextflow runs them."""
+
+    def stage(name: str, text: str, *options: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=f"stage: {text}", description=f"Stage: {text}.")
+        for option in options:
+            command.add_argument(
+                f"--{option}",
+                metavar="PATH" if option != "model" else "NAME",
+                required=True,
+                type=str if option == "model" else Path,
+            )
+        return command
+
+    checking = stage("validate", "check parameters and sample sheet", "params", "output")
+    checking.add_argument("--sheet", metavar="PATH", type=Path)
+    checking.add_argument("--sheet-name", metavar="NAME", help="how messages call the sheet [default: its file name]")
+    checking.set_defaults(command=_validate)
+
+    planning = stage("preflight", "check the request and write plan.json", "output-dir")
+    _annotate_options(planning)
+    planning.set_defaults(command=_preflight)
+
+    fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
+    fitting.set_defaults(command=_fit)
+
+    classifying = stage("classify", "label one partition of the cells", "matrix", "plan", "model", "fitted", "output")
+    classifying.add_argument("--partition", metavar="NUM", type=_count, required=True)
+    _threads_option(classifying)
+    classifying.set_defaults(command=_classify)
+
+    assigning = stage("assign", "gather the parts into cell_types.csv", "plan", "model", "fitted", "output-dir")
+    parts = assigning.add_mutually_exclusive_group(required=True)
+    parts.add_argument("--predictions", metavar="PATH", type=Path, nargs="+")
+    parts.add_argument("--predictions-list", metavar="PATH", type=Path, help="a file with one path a line")
+    assigning.set_defaults(command=_assign)
+
+    testing = stage("diffexp", "test each type against all other cells", "matrix", "plan", "cell-types", "output")
+    _threads_option(testing)
+    testing.set_defaults(command=_diffexp)
+
+    reporting = stage("report", "write the page and the sample's summary files", "plan", "cell-types-dir", "output-dir")
+    reporting.add_argument("--cmdline", metavar="TEXT", default="NA", help="command line to show [default: NA]")
+    reporting.set_defaults(command=_report)
+
+
+def _threads_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--threads", metavar="NUM", type=_positive, default=1, help="never changes a result [default: 1]"
+    )
+
+
+def _request(options: argparse.Namespace) -> AnnotateRequest:
+    fields = {name: value for name, value in vars(options).items() if name in AnnotateRequest.__dataclass_fields__}
+    return absolute(AnnotateRequest(**fields))
+
+
+def _annotate(options: argparse.Namespace) -> None:
+    request = _request(options)
+    check_request(request)
+    ignored = [
+        f"--{n}"
+        for n in (*IGNORED_VALUES, *IGNORED_FLAGS)
+        if getattr(options, n.replace("-", "_")) not in (None, False)
+    ]
+    if ignored:
+        LOGGER.info("No meaning here, ignored: %s", ", ".join(ignored))
+    if options.dry:
+        _dry(request, options.command_line)
+        return
+    result = annotate(request, command_line=options.command_line)
+    print("\nOutputs:")
+    for path in sorted(path for path in result.outs.rglob("*") if path.is_file()):
+        print(f"- {path}")
+    alerts = result.metrics["alerts"]
+    print("\nAlerts:" if alerts else "\nAlerts: none")
+    for alert in alerts:
+        print(f"- {alert['level']} {alert['title']}: {alert['message']}")
+    print("\nDone.")
+
+
+def _dry(request: AnnotateRequest, command_line: str) -> None:
+    check_folder(request)
+    with tempfile.TemporaryDirectory(prefix="cytonym-dry-") as folder:
+        plan = preflight(request, Path(folder))
+    announce(plan)
+    print("Dry Run Mode\n")
+    print(command_line)
+    print(f"Folder: {request.pipestance}")
+    for job in plan.jobs:
+        print(f"Model: {job.card.name} ({job.card.title}) -> outs/cell_types/{job.card.folder}")
+    print(f"Cells: {plan.matrix.n_cells}, in {len(plan.partitions)} partition(s), {threads_of(request)} thread(s)")
+
+
+def _models_list(options: argparse.Namespace) -> None:
+    cards = available_models()
+    width = max(len(name) for name in cards)
+    for name, card in cards.items():
+        print(f"{name:<{width}}  {'/'.join(card.species):<11}  {card.version:<8}  {card.title}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    folder = options.output_dir.absolute()
+    matrix = folder / "filtered_feature_cell_matrix.h5"
+    _make_folder(folder)
+    truth = demo.make_tissue(matrix, n_cells=options.cells, seed=options.seed)
+    truth.to_csv(folder / "truth.csv", index=False)
+    LOGGER.info("made %s", matrix)
+    if options.make_only:
+        return
+    arguments = ["annotate", "--id=demo", f"--matrix={matrix}", f"--output-dir={folder / 'run'}"]
+    run([*arguments, "--description=A made tissue: its figures say nothing about accuracy"])
+    print(f"\nLook at {folder / 'run' / 'outs' / 'web_summary_cell_types.html'}")
+
+
+def _validate(options: argparse.Namespace) -> None:
+    text = sys.stdin.read() if str(options.params) == "-" else options.params.read_text(encoding="utf-8")
+    try:
+        params = json.loads(text)
+    except ValueError as exc:
+        raise InputError(f"The parameters are not JSON: {exc}") from exc
+    name = options.sheet_name or (options.sheet.name if options.sheet else "")
+    write_json(options.output, validate.run(params, options.sheet, name))
+
+
+def _preflight(options: argparse.Namespace) -> None:
+    request, folder = _request(options), options.output_dir
+    check_request(request)
+    _make_folder(folder)
+    announce(preflight(request, folder))
+
+
+def _fit(options: argparse.Namespace) -> None:
+    stages.fit_stage(options.matrix, read_plan(options.plan), options.model, options.output)
+
+
+def _classify(options: argparse.Namespace) -> None:
+    plan, threads = read_plan(options.plan), options.threads
+    paths = (options.matrix, plan, options.model, options.fitted, options.partition, options.output)
+    stages.classify_stage(*paths, threads=threads)
+
+
+def _assign(options: argparse.Namespace) -> None:
+    listed = options.predictions_list
+    parts = [Path(line) for line in listed.read_text(encoding="utf-8").splitlines()] if listed else options.predictions
+    _make_folder(options.output_dir)
+    stages.assign_stage(read_plan(options.plan), options.model, options.fitted, parts, options.output_dir)
+
+
+def _diffexp(options: argparse.Namespace) -> None:
+    plan, threads = read_plan(options.plan), options.threads
+    if not stages.diffexp_stage(options.matrix, plan, options.cell_types, options.output, threads=threads):
+        LOGGER.info("Fewer than two groups of cells: no differential expression.")
+
+
+def _report(options: argparse.Namespace) -> None:
+    _make_folder(options.output_dir)
+    plan = read_plan(options.plan)
+    stages.report_stage(plan, options.cell_types_dir, options.output_dir, command_line=options.cmdline)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise output_error(folder, exc) from exc
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"invalid value '{text}': not an unsigned whole number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    number = _count(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("invalid value '0': must be at least 1")
+    return number
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+class _Parser(argparse.ArgumentParser):
+    """No abbreviated options, help as wide as the terminal, errors as Space Ranger words them."""
+
+    def __init__(self, prog: str | None = None, **kwargs: Any) -> None:
+        super().__init__(prog, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n\nUsage: {self.format_usage().removeprefix('usage: ').strip()}")
+
+
+def _log_to_terminal() -> None:
+    if not LOGGER.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        LOGGER.addHandler(handler)
+        LOGGER.setLevel(logging.INFO)
+        LOGGER.propagate = False
+
+
+ANNOTATE = """Annotate the cell types of one sample.
+
+Writes <ID>/outs/cell_types/<Model>/cell_types.csv, the differential expression of the types, a web
+page, a table for Loupe Browser, metrics and provenance. The options are those of spaceranger annotate,
+and a few more."""
+DEMO = """Make a tissue sample (10x HDF5, sparse cells with spill-over between neighbours, two types that the
+marker table lacks) and annotate it. Its figures say nothing about accuracy on real tissue."""

@@ -1,0 +1,15 @@
+"""Learns what a model must learn from the sample, once, before cells are split."""
+
+from __future__ import annotations
+
+from threadpoolctl import threadpool_limits
+
+from .backends import BACKENDS
+from .matrix import CountMatrix
+from .types import Fitted, Job
+
+
+def fit(matrix: CountMatrix, job: Job) -> Fitted:
+    """What `classify` needs besides the cells; the same for any number of partitions and threads."""
+    with threadpool_limits(1):
+        return BACKENDS[job.card.backend].fit(matrix, job.card)

@@ -1,0 +1,46 @@
+"""cell_types.csv: one row a barcode, numbers as the shortest text that reads back as the same number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from .files import written_whole
+
+
+def write_cell_types(path: Path, table: pd.DataFrame) -> None:
+    """Comma separated with a header and `\\n` line ends; a missing number is an empty field."""
+    texts = table.copy(deep=False)
+    for name in texts.columns:
+        if texts[name].dtype.kind == "f":
+            texts[name] = shortest_texts(texts[name].to_numpy())
+    with written_whole(path) as aside:
+        texts.to_csv(aside, index=False, lineterminator="\n")
+
+
+def shortest_texts(values: np.ndarray) -> np.ndarray:
+    """Each float as its shortest decimal text without exponent (1 is "1"); "" for NaN."""
+    distinct, codes = np.unique(values, return_inverse=True)
+    texts = [("" if np.isnan(value) else np.format_float_positional(value, trim="-")) for value in distinct]
+    return np.array(texts, dtype=object)[codes]
+
+
+def read_cell_types(path: Path) -> pd.DataFrame:
+    """The table with text columns as str (nothing becomes missing), numbers as numbers.
+
+    Raises InputError if the file cannot be read as one or lacks the columns that every model writes.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as a table: {exc}") from exc
+    missing = [name for name in ("barcode", "coarse_cell_type", "umi_count") if name not in table]
+    if missing:
+        raise InputError(f"{path} lacks the column {', '.join(missing)}; a cell_types.csv is wanted.")
+    numeric = [
+        name for name in table.columns if name == "umi_count" or name.endswith(("confidence", "prob", "novelty"))
+    ]
+    return table.assign(**{name: pd.to_numeric(table[name].replace("", np.nan)) for name in numeric})

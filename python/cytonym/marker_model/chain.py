@@ -1,0 +1,235 @@
+"""One level of types learnt from a sample of cells, and each cell's posterior over them (steps 4 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from ..markers import MarkerType
+from .embedding import Embedding, cluster_centres, learn_embedding, nearest_centres
+from .panel import Panel, defining_weights, type_weights
+from .scores import Cells, Moments, absolute_scores, learn_moments, relative_scores, row_product
+
+NO_ORGAN = frozenset({"any", "blood", "immune"})
+ABSENT = -1e9
+MIDDLE = 1  # the scale on which support is tested
+TEMPER = 0.5
+
+
+@dataclass(frozen=True)
+class LevelModel:
+    """What was learnt about T competing types; enough to compare them in any one cell."""
+
+    rows: np.ndarray  # (T,) rows of the marker table
+    weights: np.ndarray  # (G, T)
+    moments: Moments
+    spreads: np.ndarray  # (2,) sd of the relative and of the absolute score over cells and types
+    embedding: Embedding
+    component_sd: np.ndarray  # (C,)
+    centres: tuple[np.ndarray, ...]  # (K, C) at each scale
+    cluster_scores: tuple[np.ndarray, ...]  # (K, T) mean scores at each scale
+    penalty: np.ndarray  # (T,) tissue coherence; ABSENT for types that the sample does not hold
+    regression: np.ndarray  # (C + 1, T) self-trained logistic regression, intercepts last
+    support: np.ndarray  # (K of the middle scale, T) share of the type's measurable defining genes that are on
+    ancestor_support: np.ndarray  # the same for the markers of the type's broad type
+
+    @property
+    def present(self) -> np.ndarray:
+        return self.penalty > ABSENT / 2
+
+
+@dataclass(frozen=True)
+class Match:
+    """How each of n cells compares with the level's T types."""
+
+    posterior: np.ndarray  # (n, T)
+    support: np.ndarray  # (n, T) of the cell's middle cluster
+    ancestor_support: np.ndarray  # (n, T)
+
+
+def match_cells(level: LevelModel, cells: Cells) -> Match:
+    """Each cell's posterior over the level's types, from its own counts and the clusters it lies in."""
+    components = level.embedding.components(cells)
+    clusters = [nearest_centres(components, centres) for centres in level.centres]
+    scores = _own_scores(cells, level.moments, level.weights, level.spreads)
+    smooth = _smooth(scores, cells, clusters, level.cluster_scores) + level.penalty
+    logits = 3 * smooth + 2 * np.log(_regression_posterior(level, components) + 1e-3)
+    middle = clusters[MIDDLE]
+    return Match(_softmax(TEMPER * logits), level.support[middle], level.ancestor_support[middle])
+
+
+def learn_level(
+    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, depth: float
+) -> LevelModel:
+    """The level's model, learnt from these cells with all types of `rows` offered."""
+    types = [table[row] for row in rows]
+    weights = type_weights(types, panel)
+    moments = learn_moments(cells)
+    spreads = np.array([_spread(relative_scores(cells, moments, weights)), _spread(absolute_scores(cells, weights))])
+    scores = _own_scores(cells, moments, weights, spreads)
+    embedding = learn_embedding(cells, depth)
+    components = embedding.components(cells)
+    centres = cluster_centres(components)
+    clusters = [nearest_centres(components, c) for c in centres]
+    cluster_scores = [_group_means(scores, cluster, len(c)) for cluster, c in zip(clusters, centres, strict=True)]
+    smooth = _smooth(scores, cells, clusters, cluster_scores)
+    penalty = _absent_types(smooth, _coherence(smooth, types))
+    smooth = smooth + penalty
+    component_sd = np.maximum(components.std(axis=0), 1e-9)
+    regression = _self_train(components / component_sd, smooth, penalty > ABSENT / 2)
+    middle = clusters[MIDDLE], len(centres[MIDDLE])
+    broad = [_broad_row(table, marker_type) for marker_type in types]
+    return LevelModel(
+        rows=np.asarray(rows, dtype=np.int64),
+        weights=weights,
+        moments=moments,
+        spreads=spreads,
+        embedding=embedding,
+        component_sd=component_sd,
+        centres=tuple(centres),
+        cluster_scores=tuple(cluster_scores),
+        penalty=penalty,
+        regression=regression,
+        support=_support(cells, smooth, *middle, defining_weights(types, panel)),
+        ancestor_support=_support(cells, smooth, *middle, defining_weights(broad, panel)),
+    )
+
+
+def _broad_row(table: Sequence[MarkerType], marker_type: MarkerType) -> MarkerType:
+    return next((t for t in table if t.broad == marker_type.broad and not t.coarse), marker_type)
+
+
+def _spread(scores: np.ndarray) -> float:
+    return max(float(scores.std()), 1e-6)
+
+
+def _own_scores(cells: Cells, moments: Moments, weights: np.ndarray, spreads: np.ndarray) -> np.ndarray:
+    """(n, T) F = .5 A / sd(A) + .5 B / sd(B) (step 4)."""
+    relative = relative_scores(cells, moments, weights) / spreads[0]
+    return 0.5 * relative + 0.5 * absolute_scores(cells, weights) / spreads[1]
+
+
+def _group_means(values: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
+    """(K, T) mean of the rows of each group, 0 for an empty one."""
+    sums = np.zeros((n_groups, values.shape[1]))
+    np.add.at(sums, group, values)
+    return np.asarray(sums / np.maximum(np.bincount(group, minlength=n_groups), 1)[:, None])
+
+
+def _smooth(
+    scores: np.ndarray, cells: Cells, clusters: Sequence[np.ndarray], cluster_scores: Sequence[np.ndarray]
+) -> np.ndarray:
+    """(n, T) S = mean of cluster means over scales + v (F - finest cluster mean), v by marker UMIs (step 6)."""
+    means = [table[cluster] for table, cluster in zip(cluster_scores, clusters, strict=True)]
+    umis = row_product(cells.markers, np.ones((cells.markers.shape[1], 1)))
+    own_share = 0.5 * umis / (umis + 300)
+    return np.asarray(sum(means) / len(means) + own_share * (scores - means[0]))
+
+
+def _winners(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each cell's best type and its lead over the second."""
+    best = np.argmax(smooth, axis=1)
+    if smooth.shape[1] == 1:
+        return best, np.full(len(best), np.inf)
+    second, first = np.partition(smooth, -2, axis=1)[:, -2:].T
+    return best, first - second
+
+
+def _coherence(smooth: np.ndarray, types: Sequence[MarkerType]) -> np.ndarray:
+    """(T,) penalty of types whose organs the sample does not show, in two rounds (step 7)."""
+    organs = sorted({o for t in types for o in t.tissues} - NO_ORGAN)
+    tagged = np.array([[o in t.tissues and not NO_ORGAN & set(t.tissues) for t in types] for o in organs], dtype=bool)
+    penalty = np.zeros(len(types))
+    for _ in range(2):
+        best, lead = _winners(smooth + penalty)
+        won = np.bincount(best, weights=np.minimum(1, lead), minlength=len(types))
+        share = tagged @ won if organs else np.zeros(0)
+        if not len(share) or share.max() <= 0:
+            return penalty
+        own = np.array([share[tagged[:, t]].max(initial=0) for t in range(len(types))])
+        seen = np.sqrt(own / share.max()) * np.minimum(1, own / (0.03 * len(smooth) + 1))
+        penalty = np.where(tagged.any(axis=0), -1.2 * (1 - seen), 0)
+    return penalty
+
+
+def _absent_types(smooth: np.ndarray, penalty: np.ndarray) -> np.ndarray:
+    """The penalty with ABSENT for types that win too few cells or win them by too little (step 7)."""
+    n = len(smooth)
+    fewest = max(6, 0.002 * n) if n >= 300 else max(1, n // 50)
+    best, lead = _winners(smooth + penalty)
+    absent = np.ones(len(penalty), dtype=bool)
+    for t in np.unique(best):
+        leads = lead[best == t]
+        absent[t] = len(leads) < fewest or np.median(leads) < 0.05 or np.quantile(leads, 0.8) < 0.1
+    if absent.all():
+        absent[best] = False
+    return np.where(absent, ABSENT, penalty)
+
+
+def _self_train(components: np.ndarray, smooth: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """(C + 1, T) multinomial logistic regression on the cells whose type is clearest (step 9)."""
+    best, lead = _winners(smooth)
+    weights = np.zeros((components.shape[1] + 1, len(present)))
+    weights[-1, ~present] = ABSENT
+    seeds = np.concatenate([_seeds(np.flatnonzero(best == t), lead) for t in np.flatnonzero(present)])
+    known = np.unique(best[seeds])
+    if len(known) < 2 or not components.shape[1]:
+        return weights
+    fitted = LogisticRegression(C=0.3, max_iter=500).fit(components[seeds], best[seeds])
+    solution = np.column_stack([fitted.coef_, fitted.intercept_]).T
+    weights[:, known] = solution if len(known) > 2 else np.column_stack([0 * solution, solution])
+    return weights
+
+
+def _seeds(cells: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """The top 60 % of these cells by lead, 8 to 300."""
+    wanted = int(np.clip(0.6 * len(cells), 8, 300))
+    return cells[np.argsort(-lead[cells], kind="stable")][:wanted]
+
+
+def _regression_posterior(level: LevelModel, components: np.ndarray) -> np.ndarray:
+    scaled = components / level.component_sd
+    return _softmax(row_product(scaled, level.regression[:-1]) + level.regression[-1])
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _support(
+    cells: Cells, smooth: np.ndarray, cluster: np.ndarray, n_clusters: int, defining: np.ndarray
+) -> np.ndarray:
+    """(K, T) weighted share of the defining genes that are on in the pooled cells of a cluster and type (step 8).
+
+    A gene that is off counts as far as it could have been seen: three counts expected at one count in 10,000.
+    Where the cluster holds none of the type's cells, all cells of the type are pooled.
+    """
+    best, _ = _winners(smooth)
+    n_types = defining.shape[1]
+    background = np.asarray(cells.markers.sum(axis=0)).ravel() / max(int(cells.totals.sum()), 1)
+    support = np.zeros((n_clusters, n_types))
+    for t in np.unique(best):
+        genes = np.flatnonzero(defining[:, t])
+        weight = defining[genes, t]
+        of_type = np.flatnonzero(best == t)
+        counts = cells.markers[of_type][:, genes].toarray()
+        pooled = np.zeros((n_clusters, len(genes)))
+        np.add.at(pooled, cluster[of_type], counts)
+        totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=n_clusters)
+        empty = totals == 0
+        pooled[empty], totals[empty] = counts.sum(axis=0), cells.totals[of_type].sum()
+        support[:, t] = _share_on(pooled, totals, background[genes], weight)
+    return support
+
+
+def _share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    rate = pooled / np.maximum(totals, 1)[:, None]
+    raised = (rate > 2 * background) & (pooled >= 2)
+    steady = (rate > 1e-4) & (pooled >= 3) & (rate > 0.8 * background)
+    on = raised | steady
+    measurable = np.where(on, 1.0, np.minimum(1, totals * 1e-4 / 3)[:, None])
+    return np.asarray((on * weight).sum(axis=1) / ((measurable * weight).sum(axis=1) + 0.5))

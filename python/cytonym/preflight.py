@@ -1,0 +1,281 @@
+"""Checks everything that can be checked before work starts, and decides what will run: a request becomes a Plan.
+
+The order of the checks is Space Ranger's: token, models, group name, matrix, genomes, cloupe.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .errors import CytonymError, InputError, UsageError
+from .genomes import resolve_species
+from .io.files import sha256_of, write_json
+from .io.h5ad import open_h5ad
+from .io.mex import mex_files, open_mex
+from .io.tenx_h5 import TenxH5Source, TenxH5Writer, open_tenx_h5
+from .matrix import BLOCK_ROWS, CountMatrix
+from .models import jobs_for, named_cards
+from .schemas import first_problem
+from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, MatrixInfo, Partition, Plan
+from .version import __version__
+
+FEWEST_CELLS = 100
+BARCODE_KINDS = {
+    "cell": re.compile(r"cellid_\d{9}(-\d+)?"),
+    "bin": re.compile(r"s_\d{3}um_\d{5}_\d{5}(-\d+)?"),
+    "sequence": re.compile(r"[ACGT]{6,}(-\d+)?"),
+}
+CELLS_IN_OUTS = "segmented_outputs/filtered_feature_cell_matrix.h5"
+BINS_IN_OUTS = "binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
+CONVERTED_NAME = "matrix.h5"
+PLAN_NAME = "plan.json"
+VERSIONED_PACKAGES = ("numpy", "scipy", "pandas", "h5py", "scikit-learn")
+
+
+def check_request(request: AnnotateRequest) -> None:
+    """What the argument parser of the original checks: raises UsageError (exit code 2)."""
+    if len(request.id.encode()) > 64 or not re.fullmatch(r"[A-Za-z0-9_-]+", request.id):
+        raise UsageError(
+            f"invalid value '{request.id}' for '--id <ID>': at most 64 letters, digits, underscores and hyphens"
+        )
+    for option, path in (("--matrix <MATRIX>", request.matrix), ("--cloupe <CLOUPE>", request.cloupe)):
+        if path is not None and not path.exists():
+            raise UsageError(f"invalid value '{path}' for '{option}': no such file")
+    if request.cloupe_group_name is not None and request.cloupe is None:
+        raise UsageError("'--cloupe-group-name' needs '--cloupe <CLOUPE>' too")
+    unknown = [stage for stage in request.skip if stage not in SKIPPABLE_STAGES]
+    if unknown:
+        raise UsageError(
+            f"invalid value '{unknown[0]}' for '--skip <STAGES>': {' and '.join(SKIPPABLE_STAGES)} can be left out"
+        )
+
+
+def preflight(request: AnnotateRequest, folder: Path) -> Plan:
+    """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
+    check_request(request)
+    _check_token(request.tenx_cloud_token_path)
+    named_cards(request.cell_annotation_model)
+    if request.cloupe_group_name is not None and not re.fullmatch(r"[A-Za-z0-9\s_-]*", request.cloupe_group_name):
+        raise CytonymError(
+            f"--cloupe-group-name '{request.cloupe_group_name}' has invalid characters: letters, digits, blanks, "
+            "underscores and hyphens are allowed."
+        )
+    located = locate_matrix(request.matrix)
+    matrix, info, alerts, notes = _read_matrix(located, request.genome, folder)
+    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species)
+    _check_cloupe(request.cloupe)
+    plan = Plan(
+        id=request.id,
+        description=request.description,
+        matrix=info,
+        jobs=jobs,
+        partitions=partitions(matrix.n_cells, request.partition_size),
+        low_umi_threshold=request.low_umi_threshold,
+        skip=tuple(stage for stage in SKIPPABLE_STAGES if stage in request.skip),
+        cloupe_group_name=request.cloupe_group_name,
+        alerts=(*located.alerts, *alerts),
+        notes=(*notes, *model_notes, *_cloupe_note(request.cloupe)),
+        versions=tool_versions(),
+    )
+    write_json(folder / PLAN_NAME, plan.to_json())
+    return plan
+
+
+@dataclass(frozen=True)
+class LocatedMatrix:
+    """The file or MEX folder that a user's path means."""
+
+    path: Path
+    format: str  # "10x", "MEX" or "h5ad"
+    alerts: tuple[Alert, ...] = ()
+
+
+def locate_matrix(path: Path) -> LocatedMatrix:
+    """The matrix behind a file, a MEX folder, or a Space Ranger `outs/` folder (segmented cells before 8 um bins)."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    if path.is_file():
+        return LocatedMatrix(path, "h5ad" if path.suffix == ".h5ad" else "10x")
+    if any((path / name).exists() for name in ("matrix.mtx", "matrix.mtx.gz")):
+        return LocatedMatrix(path, "MEX")
+    for outs in (path, path / "outs"):
+        if (outs / CELLS_IN_OUTS).is_file():
+            return LocatedMatrix(outs / CELLS_IN_OUTS, "10x")
+        if (outs / BINS_IN_OUTS).is_file():
+            message = "The folder has no segmented cells, so its 8 µm bins are annotated. Models are made for cells."
+            return LocatedMatrix(outs / BINS_IN_OUTS, "10x", (Alert("WARN", "Bins instead of cells", message),))
+    raise InputError(
+        f"{path} is neither a MEX folder (matrix.mtx.gz, features.tsv.gz, barcodes.tsv.gz) nor a Space Ranger output "
+        f"folder (no {CELLS_IN_OUTS}, no {BINS_IN_OUTS}). Give the matrix file itself."
+    )
+
+
+def open_matrix(path: Path, plan: Plan) -> CountMatrix:
+    """The planned sample's counts, for a stage: `path` is the user's matrix, or what preflight made of it."""
+    source = open_tenx_h5(locate_matrix(path).path)
+    if source.n_cells != plan.matrix.n_cells:
+        raise InputError(f"{path} holds {source.n_cells} cells, but the plan was made for {plan.matrix.n_cells}.")
+    return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=path)
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from its file, checked against its schema."""
+    import json
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} is not a plan of cytonym preflight: {exc}") from exc
+    problem = first_problem(value, "plan.schema.json")
+    if problem:
+        raise InputError(f"{path} is not a plan of this version of cytonym: {problem}")
+    return Plan.from_json(value)
+
+
+def partitions(n_cells: int, size: int) -> tuple[Partition, ...]:
+    """Ranges of about `size` cells that start on block edges."""
+    step = max(1, -(-size // BLOCK_ROWS)) * BLOCK_ROWS
+    return tuple(
+        Partition(index, start, min(start + step, n_cells)) for index, start in enumerate(range(0, n_cells, step))
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions that decide the bytes of the results."""
+    return {
+        "cytonym": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in VERSIONED_PACKAGES},
+    }
+
+
+def _check_token(path: Path | None) -> None:
+    if path is None:
+        return
+    if not path.is_file():
+        raise CytonymError(f"--tenx-cloud-token-path: there is no file {path}. Leave the option out for local models.")
+    try:
+        empty = not path.read_bytes().strip()
+    except OSError as exc:
+        raise CytonymError(f"--tenx-cloud-token-path: {path} cannot be read: {exc.strerror}.") from exc
+    if empty:
+        raise CytonymError(f"--tenx-cloud-token-path: {path} is empty. Save the token in it as plain text.")
+
+
+def _check_cloupe(path: Path | None) -> None:
+    if path is not None and path.suffix != ".cloupe":
+        raise CytonymError(f"--cloupe {path} is not a Loupe file: its name must end in .cloupe.")
+
+
+def _cloupe_note(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    return (
+        "No annotated .cloupe is written yet: its format is closed and needs 10x Genomics' own helper programs. "
+        "Import outs/loupe_cell_types.csv in Loupe Browser instead.",
+    )
+
+
+def _read_matrix(
+    located: LocatedMatrix, genome: str | None, folder: Path
+) -> tuple[TenxH5Source, MatrixInfo, tuple[Alert, ...], tuple[str, ...]]:
+    """The matrix as a checked 10x source, converted into `folder` if it is of another format."""
+    path, notes = located.path, ()
+    if located.format == "10x":
+        source = open_tenx_h5(path)
+        files, named = (path,), source.format
+    else:
+        foreign = open_mex(path) if located.format == "MEX" else open_h5ad(path)
+        source = _convert(foreign, folder / CONVERTED_NAME)
+        files, named, notes = (mex_files(path) if located.format == "MEX" else (path,)), located.format, foreign.notes
+    alerts = _check_cells(source, path)
+    umis, n_nonzeros = source.check_counts()
+    if not umis.any():
+        raise InputError(f"{path} holds no Gene Expression counts at all: every value is zero.")
+    found, species, species_alerts = resolve_species(source.genomes, source.features, genome, path)
+    kind = barcode_kind(source.read_barcodes(0, min(source.n_cells, FEWEST_CELLS)))
+    info = MatrixInfo(
+        name=path.name,
+        format=named,
+        sha256=sha256_of(*files),
+        n_cells=source.n_cells,
+        n_features=len(source.features),
+        n_nonzeros=n_nonzeros,
+        feature_types=source.feature_type_counts(),
+        genome=found,
+        species=species,
+        chemistry=source.chemistry,
+        barcode_kind=kind,
+        median_umis=float(np.median(umis)),
+        converted=located.format != "10x",
+    )
+    return source, info, (*alerts, *species_alerts, *_sample_alerts(info, located)), tuple(notes)
+
+
+def _convert(foreign, target: Path) -> TenxH5Source:  # type: ignore[no-untyped-def]  # MexSource or H5adSource
+    header = foreign.header
+    with TenxH5Writer(
+        target,
+        ids=header.ids,
+        names=header.names,
+        feature_types=header.feature_types,
+        genomes=header.genomes,
+        chemistry=header.chemistry,
+    ) as out:
+        for cells, barcodes in foreign.blocks():
+            out.append(cells, barcodes)
+    return open_tenx_h5(target)
+
+
+def _check_cells(source: TenxH5Source, path: Path) -> tuple[Alert, ...]:
+    if len(source.features) == 0:
+        kinds = ", ".join(source.feature_type_counts()) or "nothing"
+        raise InputError(f"{path} has no Gene Expression features (it holds {kinds}). Cell types need them.")
+    if source.n_cells == 0:
+        raise InputError(f"{path} holds no cells.")
+    _no_repeats(source.all_features.ids, "feature id", path)
+    _no_repeats(source.read_barcodes(0, source.n_cells), "barcode", path)
+    if source.n_cells >= FEWEST_CELLS:
+        return ()
+    message = f"The sample has {source.n_cells} cells; under {FEWEST_CELLS}, labels rest on little evidence."
+    return (Alert("WARN", "Few cells", message),)
+
+
+def _no_repeats(values: np.ndarray, what: str, path: Path) -> None:
+    repeated = pd.Index(values).duplicated()
+    if repeated.any():
+        raise InputError(
+            f"{path} lists the {what} '{values[int(np.argmax(repeated))]}' more than once "
+            f"({int(repeated.sum())} repeats in all). Each may stand once."
+        )
+
+
+def barcode_kind(barcodes: Iterable[str]) -> str:
+    """ "cell", "bin" or "sequence" when all barcodes are of that kind, else "other"."""
+    barcodes = list(barcodes)
+    for kind, pattern in BARCODE_KINDS.items():
+        if all(pattern.fullmatch(barcode) for barcode in barcodes):
+            return kind
+    return "other"
+
+
+def _sample_alerts(info: MatrixInfo, located: LocatedMatrix) -> list[Alert]:
+    alerts = []
+    if info.barcode_kind == "bin" and not located.alerts:
+        message = "The barcodes are of bins. Models are made for cells: use the segmented matrix where there is one."
+        alerts.append(Alert("WARN", "Bins instead of cells", message))
+    if info.chemistry and not info.chemistry.startswith("Visium HD"):
+        message = (
+            f"The chemistry is '{info.chemistry}', while Space Ranger annotates Visium HD only. "
+            "The labels are as good as the sample's genes and depth allow."
+        )
+        alerts.append(Alert("WARN", "Not a Visium HD sample", message))
+    return alerts

@@ -1,0 +1,89 @@
+"""The stages with their files: each reads what earlier ones wrote and writes its own, whole or not at all.
+
+The command line, the shell run (`annotate.py`) and Nextflow's tasks all call these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from .assign import assign, model_metrics
+from .classify import classify
+from .diffexp import diffexp, groups_by_barcode
+from .errors import InputError, ModelError
+from .fit import fit
+from .io.arrays import read_fitted, read_predictions, write_fitted, write_predictions
+from .io.cell_types_csv import read_cell_types, write_cell_types
+from .io.diffexp_csv import read_diffexp, write_diffexp
+from .io.files import write_json
+from .preflight import open_matrix
+from .report import ReportInput, report, write_report
+from .types import Job, Plan, Predictions
+
+CELL_TYPES_NAME = "cell_types.csv"
+METRICS_NAME = "model_metrics.json"
+DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
+
+
+def planned_job(plan: Plan, model: str) -> Job:
+    """The job of that model; ModelError if the plan has none."""
+    try:
+        return plan.job(model)
+    except KeyError as exc:
+        names = ", ".join(job.card.name for job in plan.jobs)
+        raise ModelError(f"The plan has no model '{model}', only {names}.") from exc
+
+
+def fit_stage(matrix_path: Path, plan: Plan, model: str, output: Path) -> None:
+    write_fitted(output, fit(open_matrix(matrix_path, plan), planned_job(plan, model)))
+
+
+def classify_stage(
+    matrix_path: Path, plan: Plan, model: str, fitted_path: Path, index: int, output: Path, *, threads: int = 1
+) -> None:
+    if not 0 <= index < len(plan.partitions):
+        raise InputError(f"The plan has no partition {index}, only 0 to {len(plan.partitions) - 1}.")
+    matrix, fitted = open_matrix(matrix_path, plan), read_fitted(fitted_path)
+    predictions = classify(matrix, planned_job(plan, model), fitted, plan.partitions[index], threads=threads)
+    write_predictions(output, predictions)
+
+
+def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
+    """Writes cell_types.csv and model_metrics.json into `folder`."""
+    job = planned_job(plan, model)
+    try:
+        predictions = Predictions.concatenate([read_predictions(path) for path in predictions_paths])
+        cell_types = assign(plan, job, predictions)
+    except ValueError as exc:
+        raise InputError(f"The predictions of {model} do not fit the plan: {exc}.") from exc
+    write_json(folder / METRICS_NAME, model_metrics(plan, job, read_fitted(fitted_path), cell_types))
+    write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
+
+
+def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: Path, *, threads: int = 1) -> bool:
+    """Writes the table, or nothing (False) where fewer than two groups can be compared."""
+    matrix, table = open_matrix(matrix_path, plan), read_cell_types(cell_types_path)
+    barcodes = matrix.barcodes()
+    groups = groups_by_barcode(barcodes, table)
+    umi_counts = table.set_index("barcode")["umi_count"].reindex(barcodes).fillna(0).to_numpy(dtype="int64")
+    result = diffexp(matrix, groups, umi_counts, threads=threads)
+    if result is not None:
+        write_diffexp(output, result)
+    return result is not None
+
+
+def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line: str) -> None:
+    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`."""
+    inputs = []
+    for job in plan.jobs:
+        found = cell_types_dir / job.card.folder
+        try:
+            metrics = json.loads((found / METRICS_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
+            raise InputError(f"{found / METRICS_NAME} cannot be read: {exc}") from exc
+        table = read_cell_types(found / CELL_TYPES_NAME)
+        tested = found / DIFFEXP_NAME
+        inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
+    write_report(folder, report(plan, inputs, command_line=command_line))
