@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import gammainc
 from sklearn.linear_model import LogisticRegression
 
 from ..markers import MarkerType
@@ -15,8 +16,10 @@ from .scores import Cells, Moments, absolute_scores, learn_moments, relative_sco
 
 NO_ORGAN = frozenset({"any", "blood", "immune"})
 ABSENT = -1e9
+RAISED, MOST = 1.2, 0.7
 MIDDLE = 1  # the scale on which support is tested
 TEMPER = 0.5
+DOUBT = 0.15  # support where nothing can be measured is DOUBT / .5, just enough
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def learn_level(
     clusters = [nearest_centres(components, c) for c in centres]
     cluster_scores = [_group_means(scores, cluster, len(c)) for cluster, c in zip(clusters, centres, strict=True)]
     smooth = _smooth(scores, cells, clusters, cluster_scores)
-    penalty = _absent_types(smooth, _coherence(smooth, types))
+    penalty = _sample_penalty(cells, smooth, types, weights)
     smooth = smooth + penalty
     component_sd = np.maximum(components.std(axis=0), 1e-9)
     regression = _self_train(components / component_sd, smooth, penalty > ABSENT / 2)
@@ -136,6 +139,35 @@ def _winners(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return best, np.full(len(best), np.inf)
     second, first = np.partition(smooth, -2, axis=1)[:, -2:].T
     return best, first - second
+
+
+def _sample_penalty(
+    cells: Cells, smooth: np.ndarray, types: Sequence[MarkerType], weights: np.ndarray
+) -> np.ndarray:
+    """(T,) what each type loses in every cell, by what the whole sample shows; ABSENT for types it does not hold."""
+    absent = np.zeros(len(types), dtype=bool)
+    for _ in range(3):
+        best, _ = _winners(np.where(absent, ABSENT, smooth))
+        absent |= ~_raised(cells, best, weights)
+    penalty = _coherence(np.where(absent, ABSENT, smooth), types)
+    return _absent_types(smooth, np.where(absent, ABSENT, penalty))
+
+
+def _raised(cells: Cells, best: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(T,) whether the cells a type wins have more of its markers than the sample at large, or most of them.
+
+    A type can win cells that show nothing, because nobody shows its markers: it is not there. Types without cells pass.
+    """
+    positive = np.maximum(weights, 0)
+    overall = np.asarray(cells.markers.sum(axis=0)).ravel() / max(int(cells.totals.sum()), 1)
+    raised = np.ones(weights.shape[1], dtype=bool)
+    for t in np.unique(best):
+        own = best == t
+        found = float(np.asarray(cells.markers[own].sum(axis=0)).ravel() @ positive[:, t])
+        in_all = float(overall @ positive[:, t])
+        expected, everywhere = in_all * cells.totals[own].sum(), in_all * cells.totals.sum()
+        raised[t] = found > RAISED * expected or found > MOST * everywhere
+    return raised
 
 
 def _coherence(smooth: np.ndarray, types: Sequence[MarkerType]) -> np.ndarray:
@@ -205,7 +237,7 @@ def _support(
 ) -> np.ndarray:
     """(K, T) weighted share of the defining genes that are on in the pooled cells of a cluster and type (step 8).
 
-    A gene that is off counts as far as it could have been seen: three counts expected at one count in 10,000.
+    A gene that is off counts as far as it could have been seen: by the chance of three counts at one in 10,000.
     Where the cluster holds none of the type's cells, all cells of the type are pooled.
     """
     best, _ = _winners(smooth)
@@ -231,5 +263,5 @@ def _share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, we
     raised = (rate > 2 * background) & (pooled >= 2)
     steady = (rate > 1e-4) & (pooled >= 3) & (rate > 0.8 * background)
     on = raised | steady
-    measurable = np.where(on, 1.0, np.minimum(1, totals * 1e-4 / 3)[:, None])
-    return np.asarray((on * weight).sum(axis=1) / ((measurable * weight).sum(axis=1) + 0.5))
+    measurable = np.where(on, 1.0, gammainc(3, totals * 1e-4)[:, None])
+    return np.asarray(((on * weight).sum(axis=1) + DOUBT) / ((measurable * weight).sum(axis=1) + 0.5))

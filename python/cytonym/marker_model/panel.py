@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,18 @@ def candidates(types: Sequence[MarkerType], panel: Panel) -> list[int]:
     covered = {types[i].broad for i in coarse}
     broad = [i for i, t in enumerate(types) if not t.coarse and t.broad not in covered and is_offered(t, panel)]
     return sorted(coarse + broad)
+
+
+def broad_types(types: Sequence[MarkerType]) -> list[MarkerType]:
+    """The table for targeted panels: broad rows only, each supported by the markers of its coarse types as well."""
+    merged = []
+    for broad in (t for t in types if not t.coarse):
+        coarse = [t for t in types if t.broad == broad.broad and t.coarse and not t.fine]
+        own = dict.fromkeys(g for t in (broad, *coarse) for g in (*t.defining, *t.supporting))
+        supporting = tuple(g for g in own if g not in broad.defining)
+        negative = tuple(g for g in broad.negative if g not in own)
+        merged.append(replace(broad, supporting=supporting, negative=negative))
+    return merged
 
 
 def fine_candidates(types: Sequence[MarkerType], parent: MarkerType, panel: Panel) -> list[int]:

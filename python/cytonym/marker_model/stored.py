@@ -1,0 +1,66 @@
+"""A marker model as named arrays and JSON values, and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from .chain import LevelModel
+from .embedding import SCALES, Embedding
+from .labels import TypeNames
+from .model import MarkerModel
+from .scores import Moments
+
+PLAIN = ("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "ancestor_support")
+
+
+def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
+    """Numeric arrays; a level's names start with `coarse/` or `fine/<row>/`."""
+    arrays = {"marker_columns": model.marker_columns, "root_columns": model.root_columns}
+    for prefix, level in [("coarse", model.coarse), *((f"fine/{row}", level) for row, level in model.fine.items())]:
+        arrays |= {f"{prefix}/{name}": value for name, value in _level_arrays(level).items()}
+    return arrays
+
+
+def model_meta(model: MarkerModel) -> dict[str, Any]:
+    """The names of the types, which levels there are, and whether only broad labels are given."""
+    names = {field.name: list(getattr(model.names, field.name)) for field in fields(TypeNames)}
+    return {"types": names, "split_rows": sorted(model.fine), "broad_only": model.broad_only}
+
+
+def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> MarkerModel:
+    """The model that `model_meta` and `model_arrays` came from."""
+    return MarkerModel(
+        names=TypeNames(**{name: tuple(values) for name, values in meta["types"].items()}),
+        marker_columns=arrays["marker_columns"],
+        root_columns=arrays["root_columns"],
+        coarse=_level("coarse", arrays),
+        fine={row: _level(f"fine/{row}", arrays) for row in meta["split_rows"]},
+        broad_only=meta["broad_only"],
+    )
+
+
+def _level_arrays(level: LevelModel) -> dict[str, np.ndarray]:
+    arrays = {name: getattr(level, name) for name in PLAIN}
+    arrays |= {"mean": level.moments.mean, "sd": level.moments.sd}
+    arrays |= {"axes": level.embedding.axes, "centre": level.embedding.centre}
+    arrays["depth"] = np.array([level.embedding.depth])
+    for scale in range(len(SCALES)):
+        arrays[f"centres/{scale}"] = level.centres[scale]
+        arrays[f"cluster_scores/{scale}"] = level.cluster_scores[scale]
+    return arrays
+
+
+def _level(prefix: str, arrays: dict[str, np.ndarray]) -> LevelModel:
+    def array(name: str) -> np.ndarray:
+        return arrays[f"{prefix}/{name}"]
+
+    return LevelModel(
+        moments=Moments(array("mean"), array("sd")),
+        embedding=Embedding(float(array("depth")[0]), array("axes"), array("centre")),
+        centres=tuple(array(f"centres/{scale}") for scale in range(len(SCALES))),
+        cluster_scores=tuple(array(f"cluster_scores/{scale}") for scale in range(len(SCALES))),
+        **{name: array(name) for name in PLAIN},
+    )
