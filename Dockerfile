@@ -10,7 +10,7 @@ ARG PIP_INDEX_URL
 ARG PIP_NO_INDEX
 WORKDIR /src
 RUN python3 -m venv /opt/venv
-# what .dockerignore lets through: pyproject.toml, README.md, LICENSE, python/, schemas/ and, where there is one, wheels/
+# what the wheel is made from, and wheels/ where there is one: .dockerignore holds back the rest
 COPY . .
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check . && chmod -R a+rX /opt/venv
 

@@ -152,7 +152,7 @@ def measure(
         return result
     own = truth[truth["dataset"] == labelled.name].set_index("label")["cl_id"].to_dict()
     accepted = {label: accepted_broad(term, table, parents) for label, term in own.items()}
-    scored = np.array([label in accepted for label in labelled.labels])
+    scored = np.array([bool(accepted.get(label)) for label in labelled.labels])  # else the table has no such row
     right = np.array([b in accepted.get(label, ()) for b, label in zip(broad, labelled.labels, strict=True)])
     named = scored & (broad != UNASSIGNED)
     specific = cells["cell_type_ontology_term_id"].to_numpy(dtype=str)
@@ -184,7 +184,8 @@ def label_table(labels: np.ndarray, broad: np.ndarray, right: np.ndarray) -> dic
 
 
 def shares(values: Iterable[str]) -> dict[str, float]:
-    return {str(k): round(float(v), 4) for k, v in pd.Series(list(values), dtype=str).value_counts(normalize=True).items()}
+    counted = pd.Series(list(values), dtype=str).value_counts(normalize=True)
+    return {str(name): round(float(share), 4) for name, share in counted.items()}
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tqdm import tqdm
+
 from . import demo, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
 from .errors import CytonymError, InputError, UsageError
@@ -187,6 +189,7 @@ def _stage_commands(commands: Any) -> None:
     planning.set_defaults(command=_preflight)
 
     fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
+    fitting.add_argument("--models-dir", metavar="DIR", type=Path, help="folder of installed models")
     fitting.set_defaults(command=_fit)
 
     classifying = stage("classify", "label one partition of the cells", "matrix", "plan", "model", "fitted", "output")
@@ -358,12 +361,18 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\n\nUsage: {self.format_usage().removeprefix('usage: ').strip()}")
 
 
+class _Terminal(logging.Handler):
+    """Lines on standard error that do not break a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def _log_to_terminal() -> None:
     if not LOGGER.handlers:
-        handler = logging.StreamHandler()
+        handler = _Terminal()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         LOGGER.addHandler(handler)
-        LOGGER.setLevel(logging.INFO)
         LOGGER.propagate = False
 
 

@@ -32,8 +32,11 @@ class Features:
 class MatrixSource(Protocol):
     """Where counts come from. `read_rows` returns cells x Gene Expression features, int32, column indices sorted."""
 
-    features: Features
-    n_cells: int
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def n_cells(self) -> int: ...
 
     def read_rows(self, start: int, stop: int) -> sp.csr_matrix: ...
 

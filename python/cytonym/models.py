@@ -42,13 +42,13 @@ def parse_names(value: str | None) -> tuple[str, ...]:
     return names
 
 
-def named_cards(value: str | None) -> tuple[ModelCard, ...]:
+def named_cards(value: str | None, models_dir: Path | None = None) -> tuple[ModelCard, ...]:
     """The cards of the named models, in the order given; the default model's if none is named.
 
     Raises ModelError for a name that is unknown or not available, and for two models that write to one folder.
     """
     known = available_models()
-    cards = [_card(name, known) for name in parse_names(value) or (DEFAULT_MODEL,)]
+    cards = [_card(name, known, models_dir or models_home()) for name in parse_names(value) or (DEFAULT_MODEL,)]
     folders: dict[str, str] = {}
     for card in cards:
         if card.folder.lower() in folders:
@@ -60,7 +60,7 @@ def named_cards(value: str | None) -> tuple[ModelCard, ...]:
     return tuple(cards)
 
 
-def _card(name: str, known: dict[str, ModelCard]) -> ModelCard:
+def _card(name: str, known: dict[str, ModelCard], models_dir: Path) -> ModelCard:
     if name in known:
         return known[name]
     ways_out = f"Models that can run: {', '.join(known)}; or leave --cell-annotation-model out."
@@ -68,14 +68,16 @@ def _card(name: str, known: dict[str, ModelCard]) -> ModelCard:
         raise ModelError(f"The 10x cloud model '{name}' is not available in this version of cytonym. {ways_out}")
     if name.lower() == AZIMUTH:
         raise ModelError(f"Pan-Human Azimuth is not available in this version of cytonym. {ways_out}")
-    if Path(name).is_dir() or os.sep in name:
+    if os.sep in name or Path(name).is_dir() or (models_dir / name).is_dir():
         raise ModelError(f"{name}: reference models are not available in this version of cytonym. {ways_out}")
     raise ModelError(f"'{name}' is not a model. {ways_out} See 'cytonym models list'.")
 
 
-def jobs_for(value: str | None, species: str) -> tuple[tuple[Job, ...], tuple[str, ...]]:
+def jobs_for(
+    value: str | None, species: str, models_dir: Path | None = None
+) -> tuple[tuple[Job, ...], tuple[str, ...]]:
     """The models to run on a sample of that species, and a calm line that says why when none was named."""
-    cards = named_cards(value)
+    cards = named_cards(value, models_dir)
     for card in cards:
         if species not in card.species:
             raise ModelError(

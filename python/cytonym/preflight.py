@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,10 +16,9 @@ import pandas as pd
 
 from .errors import CytonymError, InputError, UsageError
 from .genomes import resolve_species
+from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
-from .io.h5ad import open_h5ad
-from .io.mex import mex_files, open_mex
-from .io.tenx_h5 import TenxH5Source, TenxH5Writer, open_tenx_h5
+from .io.tenx_h5 import TenxH5Source, open_tenx_h5
 from .matrix import BLOCK_ROWS, CountMatrix
 from .models import jobs_for, named_cards
 from .schemas import first_problem
@@ -33,8 +31,6 @@ BARCODE_KINDS = {
     "bin": re.compile(r"s_\d{3}um_\d{5}_\d{5}(-\d+)?"),
     "sequence": re.compile(r"[ACGT]{6,}(-\d+)?"),
 }
-CELLS_IN_OUTS = "segmented_outputs/filtered_feature_cell_matrix.h5"
-BINS_IN_OUTS = "binned_outputs/square_008um/filtered_feature_bc_matrix.h5"
 CONVERTED_NAME = "matrix.h5"
 PLAN_NAME = "plan.json"
 VERSIONED_PACKAGES = ("numpy", "scipy", "pandas", "h5py", "scikit-learn")
@@ -62,7 +58,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
     check_request(request)
     _check_token(request.tenx_cloud_token_path)
-    named_cards(request.cell_annotation_model)
+    named_cards(request.cell_annotation_model, request.models_dir)
     if request.cloupe_group_name is not None and not re.fullmatch(r"[A-Za-z0-9\s_-]*", request.cloupe_group_name):
         raise CytonymError(
             f"--cloupe-group-name '{request.cloupe_group_name}' has invalid characters: letters, digits, blanks, "
@@ -70,7 +66,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         )
     located = locate_matrix(request.matrix)
     matrix, info, alerts, notes = _read_matrix(located, request.genome, folder)
-    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species)
+    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, request.models_dir)
     _check_cloupe(request.cloupe)
     plan = Plan(
         id=request.id,
@@ -87,35 +83,6 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     )
     write_json(folder / PLAN_NAME, plan.to_json())
     return plan
-
-
-@dataclass(frozen=True)
-class LocatedMatrix:
-    """The file or MEX folder that a user's path means."""
-
-    path: Path
-    format: str  # "10x", "MEX" or "h5ad"
-    alerts: tuple[Alert, ...] = ()
-
-
-def locate_matrix(path: Path) -> LocatedMatrix:
-    """The matrix behind a file, a MEX folder, or a Space Ranger `outs/` folder (segmented cells before 8 um bins)."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
-    if path.is_file():
-        return LocatedMatrix(path, "h5ad" if path.suffix == ".h5ad" else "10x")
-    if any((path / name).exists() for name in ("matrix.mtx", "matrix.mtx.gz")):
-        return LocatedMatrix(path, "MEX")
-    for outs in (path, path / "outs"):
-        if (outs / CELLS_IN_OUTS).is_file():
-            return LocatedMatrix(outs / CELLS_IN_OUTS, "10x")
-        if (outs / BINS_IN_OUTS).is_file():
-            message = "The folder has no segmented cells, so its 8 µm bins are annotated. Models are made for cells."
-            return LocatedMatrix(outs / BINS_IN_OUTS, "10x", (Alert("WARN", "Bins instead of cells", message),))
-    raise InputError(
-        f"{path} is neither a MEX folder (matrix.mtx.gz, features.tsv.gz, barcodes.tsv.gz) nor a Space Ranger output "
-        f"folder (no {CELLS_IN_OUTS}, no {BINS_IN_OUTS}). Give the matrix file itself."
-    )
 
 
 def open_matrix(path: Path, plan: Plan) -> CountMatrix:
@@ -188,14 +155,8 @@ def _read_matrix(
     located: LocatedMatrix, genome: str | None, folder: Path
 ) -> tuple[TenxH5Source, MatrixInfo, tuple[Alert, ...], tuple[str, ...]]:
     """The matrix as a checked 10x source, converted into `folder` if it is of another format."""
-    path, notes = located.path, ()
-    if located.format == "10x":
-        source = open_tenx_h5(path)
-        files, named = (path,), source.format
-    else:
-        foreign = open_mex(path) if located.format == "MEX" else open_h5ad(path)
-        source = _convert(foreign, folder / CONVERTED_NAME)
-        files, named, notes = (mex_files(path) if located.format == "MEX" else (path,)), located.format, foreign.notes
+    path = located.path
+    source, named, notes = as_tenx_h5(located, folder / CONVERTED_NAME)
     alerts = _check_cells(source, path)
     umis, n_nonzeros = source.check_counts()
     if not umis.any():
@@ -205,7 +166,7 @@ def _read_matrix(
     info = MatrixInfo(
         name=path.name,
         format=named,
-        sha256=sha256_of(*files),
+        sha256=sha256_of(*located.files),
         n_cells=source.n_cells,
         n_features=len(source.features),
         n_nonzeros=n_nonzeros,
@@ -215,24 +176,9 @@ def _read_matrix(
         chemistry=source.chemistry,
         barcode_kind=kind,
         median_umis=float(np.median(umis)),
-        converted=located.format != "10x",
+        converted=located.format != TENX,
     )
-    return source, info, (*alerts, *species_alerts, *_sample_alerts(info, located)), tuple(notes)
-
-
-def _convert(foreign, target: Path) -> TenxH5Source:  # type: ignore[no-untyped-def]  # MexSource or H5adSource
-    header = foreign.header
-    with TenxH5Writer(
-        target,
-        ids=header.ids,
-        names=header.names,
-        feature_types=header.feature_types,
-        genomes=header.genomes,
-        chemistry=header.chemistry,
-    ) as out:
-        for cells, barcodes in foreign.blocks():
-            out.append(cells, barcodes)
-    return open_tenx_h5(target)
+    return source, info, (*alerts, *species_alerts, *_sample_alerts(info, located)), notes
 
 
 def _check_cells(source: TenxH5Source, path: Path) -> tuple[Alert, ...]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("cytonym")
+LOGGER.setLevel(logging.INFO)  # a run's _log is complete, whoever calls
 SECONDS_BETWEEN_LINES = 30.0
 
 T = TypeVar("T")

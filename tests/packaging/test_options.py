@@ -7,7 +7,6 @@ import re
 from dataclasses import fields
 
 from conftest import PROJECT
-
 from cytonym.cli import IGNORED_FLAGS, IGNORED_VALUES, parser
 from cytonym.types import AnnotateRequest
 
@@ -33,7 +32,11 @@ def schema_params() -> set[str]:
 
 def test_the_request_has_every_option():
     """The Python call takes what the command line takes."""
-    assert {field.name for field in fields(AnnotateRequest)} == annotate_options() | {"output_dir", "localcores", "localmem"}
+    assert {field.name for field in fields(AnnotateRequest)} == annotate_options() | {
+        "output_dir",
+        "localcores",
+        "localmem",
+    }
 
 
 def test_preflight_takes_the_same_options():

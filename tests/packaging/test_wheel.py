@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 import zipfile
 
 import pytest
-from conftest import PROJECT
 
+from conftest import PROJECT
 from cytonym.version import __version__
 
 

@@ -6,12 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cytonym
 from cytonym import AnnotateRequest, CytonymError, annotate
 from cytonym.cli import main
 from cytonym.demo import make_tissue
+from cytonym.inputs import locate_matrix
+from cytonym.io.cell_types_csv import read_cell_types
+from cytonym.io.tenx_h5 import TenxH5Writer, open_tenx_h5
 from cytonym.run import check_folder
 
 TABLES = ("cell_types/Markers/cell_types.csv", "cell_types/Markers/cell_annotation_differential_expression.csv")
@@ -21,7 +25,7 @@ TABLES = ("cell_types/Markers/cell_types.csv", "cell_types/Markers/cell_annotati
 def tissue(tmp_path_factory) -> Path:
     """A made sample that spans more than one block of cells."""
     path = tmp_path_factory.mktemp("tissue") / "filtered_feature_cell_matrix.h5"
-    make_tissue(path, n_cells=4500, n_genes=2500, seed=3)
+    make_tissue(path, n_cells=4500, n_genes=6000, seed=3)
     return path
 
 
@@ -40,14 +44,17 @@ def test_a_run_leaves_the_documented_files_and_no_others(finished):
     assert sorted(files_of(finished)) == sorted(
         [*TABLES, "loupe_cell_types.csv", "metrics.json", "provenance.json", "web_summary_cell_types.html"]
     )
-    assert sorted(path.name for path in finished.parent.iterdir()) == ["_cmdline", "_invocation", "_log", "_versions", "outs"]
+    assert sorted(path.name for path in finished.parent.iterdir()) == [
+        "_cmdline",
+        "_invocation",
+        "_log",
+        "_versions",
+        "outs",
+    ]
 
 
 def test_every_barcode_appears_once_with_a_label_or_a_reason(tissue, finished):
     """No field of a label is empty, and a cell without a fine label says why."""
-    from cytonym.io.cell_types_csv import read_cell_types
-    from cytonym.io.tenx_h5 import open_tenx_h5
-
     table = read_cell_types(finished / TABLES[0])
     assert table["barcode"].tolist() == open_tenx_h5(tissue).read_barcodes(0, 4500).tolist()
     levels = table[["broad_cell_type", "coarse_cell_type", "fine_cell_type"]]
@@ -80,8 +87,6 @@ def test_results_are_typed(tissue, finished, tmp_path):
 
 def test_a_crashed_run_goes_on_from_its_finished_stages(tissue, finished, tmp_path, monkeypatch):
     """What was done is not done again, and the result is what it would have been."""
-    from cytonym import annotate as _  # noqa: F401  (the module is reached by name below)
-
     request = AnnotateRequest("s", tissue, output_dir=tmp_path / "run", localcores=1)
     with monkeypatch.context() as patch:
         patch.setattr("cytonym.stages.diffexp", lambda *args, **kwargs: 1 / 0)
@@ -159,8 +164,6 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tissue, tmp_path, monkeypa
 
 def test_a_space_ranger_folder_is_searched_for_cells_first(tissue, tmp_path, capsys):
     """Segmented cells win over 8 um bins; bins come with a warning."""
-    from cytonym.preflight import locate_matrix
-
     bins = tmp_path / "outs" / "binned_outputs" / "square_008um" / "filtered_feature_bc_matrix.h5"
     bins.parent.mkdir(parents=True)
     bins.touch()
@@ -172,19 +175,21 @@ def test_a_space_ranger_folder_is_searched_for_cells_first(tissue, tmp_path, cap
     assert locate_matrix(tmp_path / "outs").alerts == ()
 
 
-def test_a_sample_of_low_umi_cells_alone_is_a_good_run(write_h5, tmp_path):
+def test_a_sample_of_low_umi_cells_alone_is_a_good_run(tissue, tmp_path):
     """One group cannot be compared: no differential expression, no error."""
-    import numpy as np
-
-    counts = np.tile(np.array([[1, 0, 2], [0, 5, 1]]), (60, 1))
-    result = annotate(AnnotateRequest("s", write_h5(counts, ["CD3E", "MS4A1", "LYZ"]), output_dir=tmp_path / "run"))
+    result = annotate(AnnotateRequest("s", tissue, output_dir=tmp_path / "run", low_umi_threshold=1_000_000))
     assert set(result.models["markers"].cell_types.table["coarse_cell_type"]) == {"Low UMI Barcode"}
     assert result.models["markers"].diffexp is None
     assert not (result.outs / TABLES[1]).exists()
 
 
-def test_one_cell_is_enough(write_h5, tmp_path):
+def test_one_cell_is_enough(tissue, tmp_path):
     """Local models have no lower limit; under 100 cells there is a warning."""
-    result = annotate(AnnotateRequest("s", write_h5([[5, 0, 9]], ["CD3E", "MS4A1", "LYZ"]), output_dir=tmp_path / "run"))
+    source, one = open_tenx_h5(tissue), tmp_path / "one.h5"
+    names, ids = source.features.names, source.features.ids
+    kinds, genomes = np.full(len(ids), "Gene Expression"), np.full(len(ids), "GRCh38")
+    with TenxH5Writer(one, ids=ids, names=names, feature_types=kinds, genomes=genomes) as out:
+        out.append(source.read_rows(0, 1), source.read_barcodes(0, 1))
+    result = annotate(AnnotateRequest("s", one, output_dir=tmp_path / "run"))
     assert len(result.models["markers"].cell_types.table) == 1
     assert "Few cells" in [alert["title"] for alert in result.metrics["alerts"]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cytonym.cli import main
+from cytonym.demo import make_tissue
 
 COUNTS = np.tile(np.array([[1, 0, 2], [0, 5, 1], [3, 0, 0]]), (40, 1))
 NAMES = ["CD3E", "MS4A1", "LYZ"]
@@ -150,19 +151,21 @@ def test_outputs_that_cannot_be_written(write_h5, tmp_path, capsys):
     assert f"Cannot write {in_the_way}" in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_the_log_and_no_outs(write_h5, tmp_path):
-    """The run stops with exit code 5 and goes on once there is space."""
-    matrix = write_h5(COUNTS, NAMES)
-    command = [sys.executable, "-m", "cytonym", "annotate", "--id=s", f"--matrix={matrix}", f"--output-dir={tmp_path / 'run'}"]
+def test_a_full_disk_leaves_the_log_and_no_outs(tmp_path):
+    """The run stops with exit code 5, leaves no part of a file, and goes on once there is space."""
+    matrix, folder = tmp_path / "m.h5", tmp_path / "run"
+    make_tissue(matrix, n_cells=200, n_genes=6000)
+    command = [sys.executable, "-m", "cytonym", "annotate", "--id=s", f"--matrix={matrix}", f"--output-dir={folder}"]
 
     def small_files_only() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     full = subprocess.run(command, preexec_fn=small_files_only, capture_output=True, text=True, check=False)
     assert full.returncode == 5, full.stderr
     assert "No space is left to write" in full.stderr
     assert "Traceback" not in full.stderr
-    assert not (tmp_path / "run" / "outs").exists()
-    assert [path for path in tmp_path.rglob("*.part")] == []
+    assert not (folder / "outs").exists()
+    assert "stopped: No space is left" in (folder / "_log").read_text()
+    assert list(tmp_path.rglob("*.part")) == []
     subprocess.run(command, check=True, capture_output=True)
-    assert (tmp_path / "run" / "outs" / "cell_types" / "Markers" / "cell_types.csv").is_file()
+    assert (folder / "outs" / "cell_types" / "Markers" / "cell_types.csv").is_file()

@@ -200,4 +200,8 @@ def test_real_files_open(shared):
     }
     for name, (n_cells, n_features, n_umis) in sizes.items():
         source = open_tenx_h5(shared("data", name))
-        assert (source.n_cells, len(source.features), int(source.check_counts()[0].sum())) == (n_cells, n_features, n_umis)
+        assert (source.n_cells, len(source.features), int(source.check_counts()[0].sum())) == (
+            n_cells,
+            n_features,
+            n_umis,
+        )

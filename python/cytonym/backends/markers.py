@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..marker_model.embedding import SEED
 from ..marker_model.labels import NONE, REASONS, Calls, TypeNames
 from ..marker_model.model import learn_model, name_cells, top_markers
-from ..marker_model.panel import Panel, broad_types, candidates, join_features
+from ..marker_model.panel import Panel, broad_candidates, broad_types, candidates, join_features
 from ..marker_model.sample import read_sample
 from ..marker_model.scores import view_cells
 from ..marker_model.stored import model_arrays, model_meta, restore_model
@@ -42,24 +42,27 @@ CARD = ModelCard(
 
 
 class MarkersBackend:
-    """Learns the sample's clusters and the types it holds, then names each cell."""
+    """Learns the sample's clusters and the types it holds, then names each cell; `tables` gives a species' markers."""
+
+    def __init__(self, tables: Callable[[str], MarkerTable] = load_markers) -> None:
+        self._tables = tables
 
     def models(self) -> Sequence[ModelCard]:
         return (CARD,)
 
     def fit(self, matrix: CountMatrix, model: ModelCard) -> Fitted:
-        table = load_markers(matrix.species)
+        table = self._tables(matrix.species)
         panel = join_features(table.types, table.gene_ids, matrix.features)
         broad_only = matrix.n_features < FEWEST_FEATURES or len(panel.genes) < FEWEST_SHARE * panel.n_wanted
         types = broad_types(table.types) if broad_only else table.types
-        offered = candidates(types, panel)
+        offered = broad_candidates(types, panel) if broad_only else candidates(types, panel)
         if not offered:
             raise InputError(_nothing_in_common(matrix, table, panel))
         with threadpool_limits(1):
             counts = read_sample(matrix)
             if not counts.shape[0]:
                 raise InputError(f"{_file(matrix)} holds no counts: no cell can be named. Give a matrix with counts.")
-            learnt = learn_model(counts, matrix.features, types, panel, broad_only=broad_only)
+            learnt = learn_model(counts, matrix.features, types, offered, panel, broad_only=broad_only)
             sampled = view_cells(counts, learnt.marker_columns, learnt.root_columns)
             markers = top_markers(learnt, sampled, name_cells(learnt, sampled), panel.genes)
         told = {
@@ -116,11 +119,12 @@ def _label_table(calls: Calls, names: TypeNames) -> tuple[pd.DataFrame, np.ndarr
     """The distinct labels of the cells, and each cell's row among them."""
     keys = np.column_stack([calls.broad_row, calls.coarse, calls.fine, calls.reason]).astype(np.int64)
     distinct, codes = np.unique(keys, axis=0, return_inverse=True)
-    rows = [_label_row(*key, names) for key in distinct.tolist()]
+    rows = [_label_row(key, names) for key in distinct.tolist()]
     return pd.DataFrame(rows, columns=[*LABEL_COLUMNS, ONTOLOGY_ID, "reason"], dtype=str), codes.astype(np.int32)
 
 
-def _label_row(broad: int, coarse: int, fine: int, reason: int, names: TypeNames) -> tuple[str, ...]:
+def _label_row(key: Sequence[int], names: TypeNames) -> tuple[str, ...]:
+    broad, coarse, fine, reason = key
     specific = next((row for row in (fine, coarse, broad) if row != NONE), NONE)
     return (
         names.broad[broad] if broad != NONE else UNASSIGNED,

@@ -13,11 +13,11 @@ import pandas as pd
 
 from ..errors import InputError
 from ..types import Alert, Fitted, Predictions
-from .files import written_whole
+from .hdf5 import written_h5
 
 
 def write_arrays(path: Path, kind: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    with written_whole(path) as aside, h5py.File(aside, "w", track_order=True) as file:
+    with written_h5(path) as (file, _):
         file.attrs["kind"] = kind
         # a dataset, not an attribute: HDF5 attributes end at 64 KiB
         file.create_dataset("meta", data=np.frombuffer(json.dumps(meta).encode("utf-8"), dtype=np.uint8))

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +29,6 @@ def written_whole(path: Path) -> Iterator[Path]:
         aside.replace(path)
     except OSError as exc:
         raise output_error(path, exc) from exc
-    except RuntimeError as exc:  # HDF5 tells the operating system's error in words, when it closes the file
-        found = re.search(r"errno = (\d+)", str(exc))
-        if found is None:
-            raise
-        raise output_error(path, OSError(int(found[1]), os.strerror(int(found[1])))) from exc
     finally:
         aside.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +18,7 @@ import scipy.sparse as sp
 from ..errors import GenomeMismatch, InputError
 from ..matrix import Features
 from ..types import GENE_EXPRESSION
-from .files import written_whole
+from .hdf5 import written_h5
 
 NEWEST_VERSION = 2
 READ_NONZEROS = 1 << 22  # entries checked at a time
@@ -72,7 +72,7 @@ class TenxH5Source:
             group = self._file.get("matrix")
             if not isinstance(group, h5py.Group):
                 raise InputError(f"{self.path} has no group 'matrix'. {_WANTED}")
-            names = ("barcodes", "data", "indices", "indptr", "shape", "features")
+            names: tuple[str, ...] = ("barcodes", "data", "indices", "indptr", "shape", "features")
         else:
             groups = [name for name, item in self._file.items() if isinstance(item, h5py.Group) and "barcodes" in item]
             if not groups:
@@ -232,7 +232,8 @@ class TenxH5Writer:
         chemistry: str = "",
         library_id: str = "sample",
     ) -> None:
-        self._whole = written_whole(path)
+        self._stack = ExitStack()
+        self._path = path
         self._columns = {"id": ids, "name": names, "feature_type": feature_types, "genome": genomes}
         self._attributes = {"chemistry_description": chemistry, "filetype": "matrix", "software_version": "cytonym"}
         self._library_id = library_id
@@ -241,7 +242,7 @@ class TenxH5Writer:
         self._n_entries = 0
 
     def __enter__(self) -> TenxH5Writer:
-        self._file = h5py.File(self._whole.__enter__(), "w")
+        self._file, self._disk = self._stack.enter_context(written_h5(self._path))
         group = self._file.create_group("matrix")
         storage = {"chunks": (WRITE_CHUNK,), "compression": "gzip", "compression_opts": 1, "shuffle": True}
         self._data = group.create_dataset("data", (0,), np.int32, maxshape=(None,), **storage)
@@ -254,6 +255,7 @@ class TenxH5Writer:
         for dataset, values in ((self._data, cells.data), (self._indices, cells.indices)):
             dataset.resize((last,))
             dataset[first:last] = values
+        self._disk.check()
         self._indptr.append(cells.indptr[1:].astype(np.int64) + first)
         self._barcodes.append(np.asarray(barcodes))
         self._n_entries = last
@@ -277,16 +279,11 @@ class TenxH5Writer:
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException as failure:
-            self._file.close()
-            self._whole.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._file.close()
-        return self._whole.__exit__(kind, exc, traceback)
+    ) -> None:
+        with self._stack:
+            if exc is not None:
+                raise exc
+            self._finish()
 
 
 _WANTED = "A filtered_feature_cell_matrix.h5 or filtered_feature_bc_matrix.h5 of Space Ranger or Cell Ranger is wanted."

@@ -17,8 +17,11 @@ from .scores import Cells, Moments, absolute_scores, learn_moments, relative_sco
 NO_ORGAN = frozenset({"any", "blood", "immune"})
 ABSENT = -1e9
 RAISED, MOST = 1.2, 0.7
+TELLING_UMIS = 50_000.0  # pooled UMIs that show a gene of one count in 10,000
+ROUNDS = 12
+SUPPORT = 0.28  # of a type's measurable defining genes must be on
 MIDDLE = 1  # the scale on which support is tested
-TEMPER = 0.5
+TEMPER = 0.25
 DOUBT = 0.15  # support where nothing can be measured is DOUBT / .5, just enough
 
 
@@ -79,11 +82,12 @@ def learn_level(
     clusters = [nearest_centres(components, c) for c in centres]
     cluster_scores = [_group_means(scores, cluster, len(c)) for cluster, c in zip(clusters, centres, strict=True)]
     smooth = _smooth(scores, cells, clusters, cluster_scores)
-    penalty = _sample_penalty(cells, smooth, types, weights)
+    defining = defining_weights(types, panel)
+    penalty = _sample_penalty(cells, smooth, types, weights, defining)
     smooth = smooth + penalty
     component_sd = np.maximum(components.std(axis=0), 1e-9)
     regression = _self_train(components / component_sd, smooth, penalty > ABSENT / 2)
-    middle = clusters[MIDDLE], len(centres[MIDDLE])
+    middle = clusters[MIDDLE], centres[MIDDLE]
     broad = [_broad_row(table, marker_type) for marker_type in types]
     return LevelModel(
         rows=np.asarray(rows, dtype=np.int64),
@@ -96,7 +100,7 @@ def learn_level(
         cluster_scores=tuple(cluster_scores),
         penalty=penalty,
         regression=regression,
-        support=_support(cells, smooth, *middle, defining_weights(types, panel)),
+        support=_support(cells, smooth, *middle, defining),
         ancestor_support=_support(cells, smooth, *middle, defining_weights(broad, panel)),
     )
 
@@ -142,13 +146,19 @@ def _winners(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sample_penalty(
-    cells: Cells, smooth: np.ndarray, types: Sequence[MarkerType], weights: np.ndarray
+    cells: Cells, smooth: np.ndarray, types: Sequence[MarkerType], weights: np.ndarray, defining: np.ndarray
 ) -> np.ndarray:
     """(T,) what each type loses in every cell, by what the whole sample shows; ABSENT for types it does not hold."""
     absent = np.zeros(len(types), dtype=bool)
-    for _ in range(3):
-        best, _ = _winners(np.where(absent, ABSENT, smooth))
-        absent |= ~_raised(cells, best, weights)
+    one_group = np.zeros(len(smooth), dtype=np.int64), np.zeros((1, 1))
+    for _ in range(ROUNDS):
+        masked = np.where(absent, ABSENT, smooth)
+        best, _ = _winners(masked)
+        supported = _support(cells, masked, *one_group, defining)[0] >= SUPPORT
+        failed = np.isin(np.arange(len(types)), best) & ~(supported & _raised(cells, best, weights))
+        if not failed.any() or (absent | failed).all():
+            break
+        absent |= failed
     penalty = _coherence(np.where(absent, ABSENT, smooth), types)
     return _absent_types(smooth, np.where(absent, ABSENT, penalty))
 
@@ -233,32 +243,48 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _support(
-    cells: Cells, smooth: np.ndarray, cluster: np.ndarray, n_clusters: int, defining: np.ndarray
+    cells: Cells, smooth: np.ndarray, cluster: np.ndarray, centres: np.ndarray, defining: np.ndarray
 ) -> np.ndarray:
     """(K, T) weighted share of the defining genes that are on in the pooled cells of a cluster and type (step 8).
 
-    A gene that is off counts as far as it could have been seen: by the chance of three counts at one in 10,000.
-    Where the cluster holds none of the type's cells, all cells of the type are pooled.
+    Where a cluster's cells of a type are too shallow to tell, those of the nearest clusters are pooled with them.
     """
     best, _ = _winners(smooth)
-    n_types = defining.shape[1]
+    order = _by_distance(centres)
     background = np.asarray(cells.markers.sum(axis=0)).ravel() / max(int(cells.totals.sum()), 1)
-    support = np.zeros((n_clusters, n_types))
+    support = np.zeros((len(centres), defining.shape[1]))
     for t in np.unique(best):
         genes = np.flatnonzero(defining[:, t])
-        weight = defining[genes, t]
         of_type = np.flatnonzero(best == t)
-        counts = cells.markers[of_type][:, genes].toarray()
-        pooled = np.zeros((n_clusters, len(genes)))
-        np.add.at(pooled, cluster[of_type], counts)
-        totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=n_clusters)
-        empty = totals == 0
-        pooled[empty], totals[empty] = counts.sum(axis=0), cells.totals[of_type].sum()
-        support[:, t] = _share_on(pooled, totals, background[genes], weight)
+        counts = np.zeros((len(centres), len(genes)))
+        np.add.at(counts, cluster[of_type], cells.markers[of_type][:, genes].toarray())
+        totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=len(centres))
+        counts, totals = _pool_near(counts, totals, order)
+        support[:, t] = _share_on(counts, totals, background[genes], defining[genes, t])
     return support
 
 
+def _by_distance(centres: np.ndarray) -> np.ndarray:
+    """(K, K) for each centre all centres, nearest first."""
+    return np.array([np.argsort(np.sum((centres - c) ** 2, axis=1), kind="stable") for c in centres])
+
+
+def _pool_near(counts: np.ndarray, totals: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts and totals of each cluster and of as many of its nearest ones as make TELLING_UMIS together."""
+    pooled, sums = np.empty_like(counts), np.empty_like(totals)
+    for k, nearest in enumerate(order):
+        so_far = np.cumsum(totals[nearest])
+        members = nearest[: np.searchsorted(so_far, min(TELLING_UMIS, so_far[-1])) + 1]
+        pooled[k], sums[k] = counts[members].sum(axis=0), totals[members].sum()
+    return pooled, sums
+
+
 def _share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(K,) share of the weight of genes that are on.
+
+    On is a rate twice the sample's with two counts, or above one in 10,000 and .8 of the sample's with three. A gene
+    that is off counts as far as it could have been seen: by the chance of three counts at one in 10,000.
+    """
     rate = pooled / np.maximum(totals, 1)[:, None]
     raised = (rate > 2 * background) & (pooled >= 2)
     steady = (rate > 1e-4) & (pooled >= 3) & (rate > 0.8 * background)

@@ -37,7 +37,9 @@ class Embedding:
         return row_product(cells.roots, self.axes) * scale[:, None] - self.centre
 
 
-def choose_genes(counts: sp.csr_matrix, totals: np.ndarray, features: Features, panel_columns: np.ndarray) -> np.ndarray:
+def choose_genes(
+    counts: sp.csr_matrix, totals: np.ndarray, features: Features, panel_columns: np.ndarray
+) -> np.ndarray:
     """Columns of the genes that span the embedding, in order of feature id.
 
     The genes most dispersed for their mean, and all panel genes, seen in at least five cells (in any, below 50 cells).

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..markers import MarkerType
-from .chain import Match
+from .chain import SUPPORT, Match
 from .scores import Cells, row_product
 
 THRESHOLD = 0.5
-SUPPORT = 0.25
 NONE = -1
 
 REASONS = (
@@ -49,15 +48,14 @@ class TypeNames:
 
     def broad_row(self, row: int) -> int:
         """The row of the broad type that a row belongs to; itself if the table has none."""
-        rows = [i for i, (broad, coarse) in enumerate(zip(self.broad, self.coarse, strict=True))
-                if broad == self.broad[row] and not coarse]  # fmt: skip
-        return rows[0] if rows else row
+        pairs = enumerate(zip(self.broad, self.coarse, strict=True))
+        return next((i for i, (broad, coarse) in pairs if broad == self.broad[row] and not coarse), row)
 
     def is_leaf(self, row: int) -> bool:
         """Whether a coarse row has no fine rows below it."""
         own = (self.broad[row], self.coarse[row])
-        zipped = zip(self.broad, self.coarse, self.fine, strict=True)
-        return not any(fine and (broad, coarse) == own for broad, coarse, fine in zipped)
+        paths = zip(self.broad, self.coarse, self.fine, strict=True)
+        return not any(fine and (broad, coarse) == own for broad, coarse, fine in paths)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ..matrix import Features
 from .chain import LevelModel, learn_level, match_cells
 from .embedding import choose_genes
 from .labels import Calls, TypeNames, call_cells, call_fine
-from .panel import Panel, candidates, fine_candidates
+from .panel import Panel, fine_candidates
 from .scores import Cells, row_totals, view_cells
 
 FEWEST_CELLS_TO_SPLIT = 24
@@ -33,23 +33,29 @@ class MarkerModel:
 
 
 def learn_model(
-    counts: sp.csr_matrix, features: Features, table: Sequence[MarkerType], panel: Panel, *, broad_only: bool
+    counts: sp.csr_matrix,
+    features: Features,
+    table: Sequence[MarkerType],
+    rows: Sequence[int],
+    panel: Panel,
+    *,
+    broad_only: bool,
 ) -> MarkerModel:
-    """The model learnt from these cells (no empty ones among them)."""
+    """The model learnt from these cells (no empty ones among them), with the coarse types `rows` offered."""
     totals = row_totals(counts)
     root_columns = choose_genes(counts, totals, features, panel.columns)
     cells = view_cells(counts, panel.columns, root_columns)
     depth = float(np.median(totals))
-    coarse = learn_level(cells, table, candidates(table, panel), panel, depth)
+    coarse = learn_level(cells, table, rows, panel, depth)
     model = MarkerModel(TypeNames.of(table), panel.columns, root_columns, coarse, {}, broad_only)
     if broad_only:
         return model
     called = name_cells(model, cells).coarse
     for row in np.unique(called[called >= 0]).tolist():
-        rows = fine_candidates(table, table[row], panel)
+        finer = fine_candidates(table, table[row], panel)
         members = np.flatnonzero(called == row)
-        if len(rows) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
-            model.fine[row] = learn_level(cells.take(members), table, rows, panel, depth)
+        if len(finer) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
+            model.fine[row] = learn_level(cells.take(members), table, finer, panel, depth)
     return model
 
 

@@ -48,11 +48,15 @@ def _first_columns(keys: Sequence[str]) -> dict[str, int]:
     return {key: column for column, key in reversed(list(enumerate(keys)))}
 
 
+def _measured(marker_type: MarkerType, panel: Panel) -> tuple[int, int]:
+    """How many defining and how many supporting genes are measured."""
+    genes = set(panel.genes)
+    return sum(g in genes for g in marker_type.defining), sum(g in genes for g in marker_type.supporting)
+
+
 def is_offered(marker_type: MarkerType, panel: Panel) -> bool:
     """Whether enough markers of the type are measured (step 1)."""
-    measured = set(panel.genes)
-    n_defining = sum(g in measured for g in marker_type.defining)
-    n_supporting = sum(g in measured for g in marker_type.supporting)
+    n_defining, n_supporting = _measured(marker_type, panel)
     return n_defining >= 2 or n_defining + n_supporting >= 5 or (n_defining >= 1 and n_supporting >= 1)
 
 
@@ -74,6 +78,12 @@ def broad_types(types: Sequence[MarkerType]) -> list[MarkerType]:
         negative = tuple(g for g in broad.negative if g not in own)
         merged.append(replace(broad, supporting=supporting, negative=negative))
     return merged
+
+
+def broad_candidates(types: Sequence[MarkerType], panel: Panel) -> list[int]:
+    """Rows of `broad_types` with at least two defining or six markers measured: on a panel one gene proves little."""
+    counts = [_measured(t, panel) for t in types]
+    return [i for i, (defining, supporting) in enumerate(counts) if defining >= 2 or defining + supporting >= 6]
 
 
 def fine_candidates(types: Sequence[MarkerType], parent: MarkerType, panel: Panel) -> list[int]:

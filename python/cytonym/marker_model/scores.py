@@ -89,9 +89,7 @@ def _columns(counts: sp.csr_matrix, data: np.ndarray, columns: np.ndarray) -> sp
     indices = new_column[counts.indices]
     kept = indices >= 0
     n_before = np.concatenate([[0], np.cumsum(kept)])
-    chosen = sp.csr_matrix(
-        (data[kept], indices[kept], n_before[counts.indptr]), shape=(counts.shape[0], len(columns))
-    )
+    chosen = sp.csr_matrix((data[kept], indices[kept], n_before[counts.indptr]), shape=(counts.shape[0], len(columns)))
     chosen.sort_indices()
     return chosen
 

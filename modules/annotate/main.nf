@@ -1,0 +1,133 @@
+// The stages and how they meet: nothing is wired anywhere else. Comments show a channel's element.
+
+include { VALIDATE  } from '../local/validate'
+include { PREFLIGHT } from '../local/preflight'
+include { FIT       } from '../local/fit'
+include { CLASSIFY  } from '../local/classify'
+include { ASSIGN    } from '../local/assign'
+include { DIFFEXP   } from '../local/diffexp'
+include { REPORT    } from '../local/report'
+
+workflow ANNOTATE {
+    take:
+    parameters   // val: all parameters, as JSON
+    sheet        // path: sample sheet, or [] when the parameters name the one sample
+    folders      // val: where relative paths may start, in order
+
+    main:
+    VALIDATE(parameters, sheet)
+    VALIDATE.out.messages.subscribe { messages -> warn(messages.text) }
+
+    samples = VALIDATE.out.samples.flatMap { file -> located(parsed(file), folders) }   // [id, matrix, cloupe, models_dir, options]
+    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.options] })
+
+    planned = samples                                                    // [id, sample, plan, matrix for the stages]
+        .map { sample -> [[id: sample.id], sample] }
+        .join(PREFLIGHT.out.plan)
+        .map { meta, sample, plan, converted -> [meta.id, sample, plan, converted ? converted.first() : sample.matrix] }
+    planned.subscribe { id, _sample, plan, _matrix -> announce(id, parsed(plan)) }
+
+    jobs = planned.flatMap { id, sample, plan, matrix ->                 // [meta, matrix, plan, models_dir]
+        metas(id, parsed(plan)).collect { meta -> [meta, matrix, plan, sample.models_dir] }
+    }
+    FIT(jobs)
+
+    blocks = jobs.join(FIT.out.fitted).flatMap { meta, matrix, plan, _models_dir, fitted ->
+        (0..<meta.partitions).collect { index -> [meta + [partition: index], matrix, plan, fitted] }
+    }
+    CLASSIFY(blocks)
+
+    predictions = CLASSIFY.out.predictions                               // [meta, files in the order of the cells]
+        .map { meta, part -> [groupKey(meta - [partition: meta.partition], meta.partitions), [meta.partition, part]] }
+        .groupTuple()
+        .map { key, parts -> [key.target, parts.sort { part -> part[0] }.collect { part -> part[1] }] }
+    ASSIGN(jobs.map { meta, _matrix, plan, _models_dir -> [meta, plan] }.join(FIT.out.fitted).join(predictions))
+
+    tested = jobs
+        .filter { meta, _matrix, _plan, _models_dir -> meta.diffexp }
+        .map { meta, matrix, plan, _models_dir -> [meta, matrix, plan] }
+        .join(ASSIGN.out.cell_types)
+    DIFFEXP(tested)
+
+    tables = ASSIGN.out.cell_types.map { meta, folder -> [meta, 1, folder] }   // [id, folders of tables, always in the same order]
+        .mix(DIFFEXP.out.diffexp.map { meta, folder -> [meta, 2, folder] })
+        .map { meta, stage, folder -> [groupKey(meta.id, meta.tables), ["${meta.model} ${stage}", folder]] }
+        .groupTuple()
+        .map { key, found -> [key.target, found.sort { table -> table[0] }.collect { table -> table[1] }] }
+    REPORT(
+        planned.join(tables).map { id, sample, plan, _matrix, found -> [[id: id], plan, found, quoted(command(sample))] }
+    )
+
+    emit:
+    outs = REPORT.out.outs   // [meta, files of outs/]
+}
+
+def parsed(file) {
+    new groovy.json.JsonSlurper().parseText(file.text)
+}
+
+// What the command line tool said on standard error, without its time stamps.
+def warn(text) {
+    text.readLines().findAll { line -> line ==~ /\d\d:\d\d:\d\d .*/ }.each { line -> log.warn(line.substring(9)) }
+}
+
+def announce(id, plan) {
+    plan.notes.each { note -> log.info("${id}: ${note}") }
+    plan.alerts.each { alert -> log.warn("${id}: ${alert.title}: ${alert.message}") }
+}
+
+// One meta for each model of the plan, with what the wiring must know: how many parts and tables to wait for.
+def metas(id, plan) {
+    def diffexp = !plan.skip.contains('diffexp')
+    plan.jobs.collect { job ->
+        [
+            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp,
+            partitions: plan.partitions.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
+        ]
+    }
+}
+
+// The checked samples with their files; an error names every file that is missing.
+def located(samples, folders) {
+    def missing = []
+    def find = { sample, name ->
+        if (!sample[name]) {
+            return []
+        }
+        def places = sample[name] =~ /^(\/|[a-z0-9]+:\/\/)/ ? [sample[name]] : folders.collect { folder -> "${folder}/${sample[name]}" }
+        def found = places.collect { place -> file(place, glob: false) }.find { place -> place.exists() }
+        if (!found) {
+            missing.add("sample ${sample.id}: there is no ${sample.spaceranger_dir && name == 'matrix' ? 'folder' : name} ${places.join(' nor ')}")
+        }
+        return found
+    }
+    def result = samples.collect { sample ->
+        def matrix = find(sample, 'matrix')
+        // of a Space Ranger folder only the matrix is staged
+        def inside = (sample.inside ?: []).collect { name -> matrix / name }.find { place -> place.exists() }
+        def rest = sample.findAll { name, _value -> !(name in ['id', 'matrix', 'inside', 'cloupe', 'models_dir']) }
+        [
+            id: sample.id, matrix: inside ?: matrix, cloupe: find(sample, 'cloupe'), models_dir: find(sample, 'models_dir'),
+            options: options(rest),
+        ]
+    }
+    if (missing) {
+        error(missing.join('\n'))
+    }
+    return result
+}
+
+// The command that does the same in a shell; the place of a token stays out of it.
+def command(sample) {
+    def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir].findAll { _name, path -> path }
+    def named = files.collect { name, path -> "--${name}=${quoted(path.toUriString())}" }.join(' ')
+    return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".replaceAll(/ --tenx-cloud-token-path=('[^']*'|\S+)/, '').trim()
+}
+
+def options(settings) {
+    settings.collect { name, value -> "--${name.replace('_', '-')}=${quoted(value.toString())}" }.join(' ')
+}
+
+def quoted(text) {
+    text ==~ /[\w.,:\/@%+=-]+/ ? text : "'${text.replace("'", "'\\''")}'"
+}

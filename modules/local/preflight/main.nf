@@ -1,0 +1,23 @@
+process PREFLIGHT {
+    tag "${meta.id}"
+    label 'process_low'
+
+    input:
+    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), val(options)
+    // meta: [id]; options: further options of the command, quoted for the shell
+
+    output:
+    tuple val(meta), path("plan.json"), path("*.h5", arity: '0..*'), emit: plan   // with matrix.h5 when it was not a 10x HDF5 file
+
+    script:
+    def loupe = cloupe ? "--cloupe ${cloupe}" : ''
+    def models = models_dir ? "--models-dir ${models_dir}" : ''
+    """
+    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${options} --output-dir .
+    """
+
+    stub:
+    """
+    echo '{"jobs": [{"card": {"name": "markers", "folder": "Markers"}}], "partitions": [{"index": 0}], "skip": [], "alerts": [], "notes": []}' > plan.json
+    """
+}

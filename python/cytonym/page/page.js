@@ -1,0 +1,330 @@
+"use strict";
+// Draws the page from `data` (page/data.py). Text goes in as text nodes only, never as HTML.
+
+const PAGE_ROWS = 20;
+const LOW_UMI = "Low UMI Barcode";
+const LEVEL_NAMES = { broad: "Broad types", coarse: "Coarse types" };
+
+// ---- small tools
+
+function el(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+const whole = (number) => number.toLocaleString("en", { maximumFractionDigits: 0 });
+const percent = (share, digits = 2) => `${(100 * share).toFixed(digits)}%`;
+const plural = (number, one, many) => `${whole(number)} ${number === 1 ? one : many}`;
+
+function short(number) {
+  if (number === null) return "–";
+  const size = Math.abs(number);
+  return size !== 0 && (size < 0.001 || size >= 1e6) ? number.toExponential(1) : String(Number(number.toPrecision(3)));
+}
+
+function swatch(name) {
+  return el("span", { class: "swatch", style: `background:${data.colours[name] ?? "transparent"}`, "aria-hidden": "true" });
+}
+
+function section(title, ...children) {
+  return el("section", {}, el("h2", {}, title), ...children);
+}
+
+function factsTable(caption, rows) {
+  const body = rows.map(([name, text]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, text)));
+  return el("table", { class: "facts" }, el("caption", { class: "hidden-text" }, caption), el("tbody", {}, body));
+}
+
+function headRow(...names) {
+  const cells = names.map(([name, kind]) => el("th", { scope: "col", class: kind }, name));
+  return el("thead", {}, el("tr", {}, cells));
+}
+
+function alertList(alerts) {
+  if (!alerts.length) return null;
+  const words = { ERROR: "Error", WARN: "Warning", INFO: "Note" };
+  const item = (alert) =>
+    el("div", { class: `alert ${alert.level}` }, el("b", {}, `${words[alert.level] ?? alert.level}: ${alert.title}. `), alert.message);
+  return el("div", { role: "group", "aria-label": "Alerts" }, alerts.map(item));
+}
+
+// ---- sections of a model's tab: (model, view, state) -> node or null; view is the level that is shown
+
+function composition(model, view, state) {
+  const detail = el("div", { "aria-live": "polite" });
+  const most = Math.max(...view.groups.map((group) => group.share));
+  const choose = (group) => {
+    state.type = group.name;
+    detail.replaceChildren(...subtypes(model, view, group));
+  };
+  const start = view.groups.find((group) => group.name === state.type) ?? view.groups[0];
+  const bar = (group) =>
+    el("label", { class: "bar" },
+      el("input", { type: "radio", name: `type-${model.name}`, checked: group === start, onchange: () => choose(group) }),
+      el("span", { class: "name" }, group.name),
+      el("span", { "aria-hidden": "true" }, fillBar(group.name, group.share / most)),
+      el("span", { class: "number" }, `${whole(group.cells)} `, el("span", { class: "note" }, percent(group.share, 1))));
+  choose(start);
+  return section("Cell Type Composition",
+    el("p", { class: "note" }, "Cells of each type. Choose a type to see what it is made of. ", leftOut(view)),
+    el("div", { class: "pair" }, el("fieldset", {}, el("legend", { class: "hidden-text" }, "Cell type"), view.groups.map(bar)), detail),
+    reasonsTable(model));
+}
+
+function fillBar(name, share, kind = "") {
+  return el("span", { class: `fill ${kind}`, style: `width:${(100 * share).toFixed(2)}%;--colour:${data.colours[name] ?? "#888"}` });
+}
+
+function leftOut(view) {
+  const { types, cells } = view.left_out;
+  return types ? `${plural(types, "smaller type", "smaller types")} (${plural(cells, "cell", "cells")} in all) not shown.` : "";
+}
+
+function subtypes(model, view, group) {
+  const title = el("h3", {}, swatch(group.name), group.name);
+  const markers = model.markers[group.name];
+  const evidence = markers?.length ? el("p", { class: "note" }, `Markers that stand out: ${markers.join(", ")}`) : null;
+  if (!group.subtypes) return [title, evidence].filter(Boolean);
+  const rows = group.subtypes.map(([name, share]) =>
+    el("tr", {}, el("th", { scope: "row" }, name, fillBar(group.name, share, "sub")), el("td", { class: "number" }, percent(share))));
+  const more = group.more_subtypes ? el("p", { class: "note" }, `${plural(group.more_subtypes, "rarer type", "rarer types")} not shown.`) : null;
+  const caption = `${view.finer === "fine" ? "Fine" : "Coarse"} types of these ${plural(group.cells, "cell", "cells")}`;
+  const table = el("table", {}, el("caption", {}, caption), headRow(["Sub-type"], ["Share", "number"]), el("tbody", {}, rows));
+  return [title, table, more, evidence].filter(Boolean);
+}
+
+function reasonsTable(model) {
+  if (!model.reasons.length) return null;
+  const rows = model.reasons.map(([reason, cells]) =>
+    el("tr", {}, el("th", { scope: "row" }, reason), el("td", { class: "number" }, whole(cells))));
+  return el("details", {}, el("summary", {}, "Why some cells lack a finer label"),
+    el("table", {}, el("caption", { class: "hidden-text" }, "Reasons"), headRow(["Reason"], ["Cells", "number"]), el("tbody", {}, rows)));
+}
+
+// Boxes lie on their side: long type names stay readable, and the rows of page and plot are one table.
+function umis(model, view) {
+  const decades = [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7];
+  const smallest = Math.min(...view.groups.map((group) => group.umis.min));
+  const largest = Math.max(...view.groups.map((group) => group.umis.max));
+  const first = decades.findLast((tick) => tick <= smallest);
+  const ticks = decades.filter((tick) => tick >= first && tick <= Math.max(largest, 10 * first, 1));
+  const place = (umi) => Math.log10(umi + 1); // zero has a place, too
+  const [from, to] = [place(first), place(Math.max(largest, ticks.at(-1)))];
+  const x = (umi) => (1000 * (place(umi) - from)) / (1.01 * (to - from));
+  const axis = el("div", { class: "axis", "aria-hidden": "true" },
+    ticks.map((tick) => el("span", { style: `left:${x(tick) / 10}%` }, tick >= 1000 ? `${tick / 1000}k` : tick)));
+  const plot = (group) => {
+    const { min, q1, mean, median, q3, max } = group.umis;
+    const line = (left, right, y1, y2, kind) => svg("line", { x1: x(left), x2: x(right), y1, y2, class: kind });
+    const told = `${group.name}: ${plural(group.cells, "cell", "cells")}; UMIs: smallest ${whole(min)}, first quartile ${whole(q1)}, ` +
+      `median ${whole(median)}, mean ${whole(mean)}, third quartile ${whole(q3)}, largest ${whole(max)}`;
+    return svg("svg", { viewBox: "0 0 1000 26", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("title", {}, told),
+      ticks.map((tick) => line(tick, tick, 0, 26, "grid")),
+      line(min, max, 13, 13), line(min, min, 9, 17), line(max, max, 9, 17),
+      svg("rect", { x: x(q1), width: Math.max(x(q3) - x(q1), 1), y: 5, height: 16, fill: data.colours[group.name] ?? "#888" }),
+      line(median, median, 4, 22, "halo"), line(median, median, 4, 22, "median"));
+  };
+  const rows = view.groups.map((group) =>
+    el("tr", {}, el("th", { scope: "row" }, group.name), el("td", { class: "number" }, whole(group.umis.median)), el("td", { class: "plot" }, plot(group))));
+  const table = el("table", { class: "boxes" },
+    el("caption", {}, "Logarithmic scale. Boxes span the middle half of the cells, the thick line is the median, whiskers reach the smallest and the largest cell."),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Type"), el("th", { scope: "col", class: "number" }, "Median"), el("th", { scope: "col", class: "plot" }, "UMIs per cell", axis))),
+    el("tbody", {}, rows));
+  return section("UMI distribution by cell type", table, umiNumbers(view));
+}
+
+function umiNumbers(view) {
+  const rows = view.groups.map((group) =>
+    el("tr", {}, el("th", { scope: "row" }, group.name),
+      [group.cells, ...["min", "q1", "mean", "median", "q3", "max"].map((name) => group.umis[name])].map((value) =>
+        el("td", { class: "number" }, whole(value)))));
+  const names = ["Cells", "Smallest", "1st quartile", "Mean", "Median", "3rd quartile", "Largest"].map((name) => [name, "number"]);
+  const table = el("table", {}, el("caption", { class: "hidden-text" }, "UMIs per cell by type"), headRow(["Type"], ...names), el("tbody", {}, rows));
+  return el("details", {}, el("summary", {}, "The same in numbers"), scrolling("UMIs per cell by type", table));
+}
+
+function confidence(model, view) {
+  const groups = view.groups.filter((group) => group.confidence);
+  if (!groups.length) return null;
+  const rows = groups.map(({ name, confidence: { median, confident, very_confident: sure } }) =>
+    el("tr", {}, el("th", { scope: "row" }, swatch(name), name), el("td", { class: "number" }, median.toFixed(2)),
+      el("td", { class: "meter-cell" }, el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: `width:${100 * median}%` }))),
+      el("td", { class: "number" }, percent(confident, 1)), el("td", { class: "number" }, percent(sure, 1))));
+  return section("Confidence by cell type",
+    el("table", {}, el("caption", {}, `Of the cells that have one (column ${view.confidence} of cell_types.csv).`),
+      headRow(["Type"], ["Median", "number"], [""], ["≥ 0.5", "number"], ["≥ 0.9", "number"]), el("tbody", {}, rows)));
+}
+
+function features(model) {
+  if (!model.features) return section("Top Features by Cell Type", el("p", { class: "note" }, "There is nothing to show: the cells fall into fewer than two coarse types, or differential expression was left out."));
+  const { types, rows, left_out: hidden } = model.features;
+  const state = { type: -1, column: 0, part: 0, down: true, text: "", start: 0 };
+  const holder = el("div", { class: "screen" });
+  const shownTypes = () => (state.type < 0 ? types.map((_, index) => index) : [state.type]);
+
+  function sorted() {
+    const text = state.text.toLowerCase();
+    const found = rows.filter(([id, name]) => !text || id.toLowerCase().includes(text) || name.toLowerCase().includes(text));
+    const value = (row) => (state.column < 0 ? row[1] : row[state.column + 2][state.part]);
+    const order = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
+    const missing = (row) => value(row) === null;
+    return found.sort((a, b) => missing(a) - missing(b) || (state.down ? -1 : 1) * order(value(a), value(b)));
+  }
+
+  function sortBy(column, part) {
+    const same = state.column === column && state.part === part;
+    Object.assign(state, { column, part, start: 0, down: same ? !state.down : part === 0 && column >= 0 });
+    draw();
+    holder.querySelector(`[data-sort="${column},${part}"]`).focus();
+  }
+
+  function sortHead(label, column, part, attributes = {}) {
+    const active = state.column === column && state.part === part;
+    const mark = active ? (state.down ? " ▼" : " ▲") : "";
+    const spoken = column < 0 ? label : `${types[column]}: ${label}`;
+    return el("th", { scope: "col", "aria-sort": active ? (state.down ? "descending" : "ascending") : null, ...attributes },
+      el("button", { type: "button", "data-sort": `${column},${part}`, "aria-label": `Sort by ${spoken}`, onclick: () => sortBy(column, part) }, label, mark));
+  }
+
+  function draw() {
+    const found = sorted();
+    const page = found.slice(state.start, state.start + PAGE_ROWS);
+    const shown = shownTypes();
+    const body = page.map((row) =>
+      el("tr", {}, el("th", { scope: "row" }, row[1], row[0] === row[1] ? null : el("small", {}, row[0])),
+        shown.flatMap((index) => {
+          const [fold, p, grey] = row[index + 2];
+          const kind = grey ? "number grey" : "number";
+          return [el("td", { class: kind }, short(fold)), el("td", { class: kind }, short(p))];
+        })));
+    const table = el("table", { class: "features" },
+      el("caption", { class: "hidden-text" }, "Fold changes and p-values of each type"),
+      el("thead", {},
+        el("tr", {}, sortHead("Feature", -1, 0, { rowspan: 2 }), shown.map((index) => el("th", { scope: "colgroup", colspan: 2 }, swatch(types[index]), types[index]))),
+        el("tr", {}, shown.flatMap((index) => [sortHead("L2FC", index, 0, { class: "number" }), sortHead("p-value", index, 1, { class: "number" })]))),
+      el("tbody", {}, body));
+    const move = (label, start, possible) =>
+      el("button", { type: "button", disabled: !possible, "data-move": label, onclick: () => {
+        state.start = start;
+        draw();
+        const same = holder.querySelector(`[data-move="${label}"]`);
+        (same.disabled ? holder.querySelector("[data-move]:not(:disabled)") : same)?.focus();
+      } }, label);
+    const last = Math.min(state.start + PAGE_ROWS, found.length);
+    holder.replaceChildren(scrolling("Top features by cell type", table),
+      el("div", { class: "tools", style: "margin-top:10px" },
+        move("Previous", Math.max(0, state.start - PAGE_ROWS), state.start > 0),
+        move("Next", state.start + PAGE_ROWS, last < found.length),
+        el("span", { role: "status" }, found.length ? `${state.start + 1} to ${last} of ${plural(found.length, "feature", "features")}` : "No feature found")));
+  }
+
+  const chooser = el("select", { onchange: (event) => {
+    state.type = Number(event.target.value);
+    Object.assign(state, { column: Math.max(state.type, 0), part: 0, down: true, start: 0 });
+    draw();
+  } }, el("option", { value: -1 }, "All types"), types.map((name, index) => el("option", { value: index }, name)));
+  const search = el("input", { type: "search", oninput: (event) => {
+    Object.assign(state, { text: event.target.value, start: 0 });
+    draw();
+  } });
+  draw();
+  return section("Top Features by Cell Type",
+    bestTable(model.features),
+    el("p", { class: "note screen" }, "Log2 fold change (L2FC) of each type against all other cells, and its adjusted p-value. ",
+      "Grey italics: not higher than in other cells, or p of at least 0.1."),
+    el("div", { class: "tools" }, el("label", {}, "Type ", chooser), el("label", {}, "Feature ", search),
+      hidden ? el("span", { class: "note" }, `${plural(hidden, "more type", "more types")} in the CSV file.`) : null),
+    holder);
+}
+
+function bestTable({ types, best, mean_counts: counts }) {
+  const rows = types.map((name, index) =>
+    el("tr", {}, el("th", { scope: "row" }, swatch(name), name), el("td", {}, best[index].join(", ") || "none")));
+  return el("table", { class: "best" },
+    el("caption", {}, `The ten features with the highest fold change against all other cells (p below 0.1, mean counts of at least ${counts}).`),
+    headRow(["Type"], ["Features"]), el("tbody", {}, rows));
+}
+
+function scrolling(label, table) {
+  return el("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, table);
+}
+
+// ---- a model's tab
+
+const BY_LEVEL = [composition, umis, confidence]; // drawn again when the level changes
+
+function panel(model) {
+  const state = { level: model.level, type: null };
+  const changing = el("div");
+  const draw = () => {
+    const view = model.levels.find((level) => level.key === state.level);
+    changing.replaceChildren(...BY_LEVEL.map((draws) => draws(model, view, state)).filter(Boolean));
+  };
+  const levels = model.levels.map(({ key }) =>
+    el("label", {}, el("input", { type: "radio", name: `level-${model.name}`, checked: key === state.level, onchange: () => {
+      state.level = key;
+      draw();
+    } }), ` ${LEVEL_NAMES[key]}`));
+  draw();
+  return el("div", {},
+    model.banner ? el("section", { class: "banner", "aria-label": "About this model" }, model.banner) : null,
+    alertList(model.alerts),
+    section(model.title, factsTable("Summary", model.summary)),
+    levels.length > 1 ? el("fieldset", { class: "levels" }, el("legend", {}, "Show "), levels) : null,
+    changing,
+    features(model));
+}
+
+function tabs(models) {
+  const panels = models.map((model, index) =>
+    fill(panel(model), { role: "tabpanel", id: `panel-${index}`, "aria-labelledby": `tab-${index}`, tabindex: 0 }, []));
+  const buttons = models.map((model, index) =>
+    el("button", { type: "button", role: "tab", id: `tab-${index}`, "aria-controls": `panel-${index}`, onclick: () => open(index) }, model.title));
+  function open(index) {
+    buttons.forEach((button, other) => {
+      button.setAttribute("aria-selected", other === index);
+      button.tabIndex = other === index ? 0 : -1;
+      panels[other].hidden = other !== index;
+    });
+  }
+  const turn = (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = (buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length;
+    open(next);
+    buttons[next].focus();
+  };
+  open(0);
+  return [el("div", { role: "tablist", "aria-label": "Models", onkeydown: turn }, buttons), ...panels];
+}
+
+// ---- the run
+
+function provenance({ command_line: command, input, models, versions, parameters }) {
+  const value = (text) => (Array.isArray(text) ? text.join(", ") : String(text ?? "")) || "none";
+  const rows = [
+    ["Input", `${input.name} (${input.format})`],
+    ["SHA-256 of the input", input.sha256],
+    ...models.filter((model) => model.sha256).map((model) => [`SHA-256 of ${model.title}`, model.sha256]),
+    ...Object.entries(parameters).map(([name, text]) => [name.replaceAll("_", " "), value(text)]),
+    ["Versions", Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+  ];
+  return [section("Command Line Arguments", el("pre", { tabindex: 0 }, command)), section("Provenance", factsTable("Provenance", rows))];
+}
+
+document.getElementById("page").append(
+  ...[alertList(data.alerts), ...(data.models.length > 1 ? tabs(data.models) : data.models.map(panel)), ...provenance(data.provenance)].filter(Boolean));

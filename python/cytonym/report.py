@@ -1,0 +1,124 @@
+"""Gathers a sample's results for people and programs: page, Loupe table, metrics and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .errors import CytonymError
+from .io.files import write_json, write_text
+from .io.loupe_csv import loupe_table, write_loupe_csv
+from .page import render_page
+from .page.data import page_data
+from .schemas import first_problem
+from .types import Alert, DiffExp, Job, Plan
+
+PAGE_NAME = "web_summary_cell_types.html"
+LOUPE_NAME = "loupe_cell_types.csv"
+METRICS_NAME = "metrics.json"
+PROVENANCE_NAME = "provenance.json"
+
+MATRIX_METRICS = ("name", "format", "n_cells", "n_features", "species", "genome", "chemistry", "barcode_kind")
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """One model's results, as its stages wrote them."""
+
+    job: Job
+    cell_types: pd.DataFrame  # cell_types.csv
+    metrics: dict[str, Any]  # model_metrics.json
+    diffexp: DiffExp | None  # None: skipped, or fewer than two groups
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `write_report` writes; `page_html` is None where the plan skips the page."""
+
+    page_html: str | None
+    loupe: pd.DataFrame
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def report(plan: Plan, models: Sequence[ReportInput], *, command_line: str) -> Report:
+    """The sample's summary. It holds no time and no path but those of `command_line`: same run, same bytes."""
+    metrics = sample_metrics(plan, models)
+    provenance = sample_provenance(plan, models, command_line)
+    page = None if "report" in plan.skip else render_page(page_data(plan, models, metrics, provenance))
+    loupe = loupe_table([(model.job.card, model.cell_types) for model in models], plan.cloupe_group_name)
+    return Report(page, loupe, metrics, provenance)
+
+
+def sample_metrics(plan: Plan, models: Sequence[ReportInput]) -> dict[str, Any]:
+    """metrics.json: the sample, all alerts (those of a model with its name), each model's own metrics."""
+    alerts = [asdict(alert) for alert in plan.alerts]
+    for model in models:
+        own = [*model.metrics.get("alerts", []), *(asdict(alert) for alert in _diffexp_alerts(plan, model))]
+        alerts += [{**alert, "model": model.job.card.name} for alert in own]
+    return {
+        "id": plan.id,
+        "description": plan.description,
+        "cytonym_version": plan.versions.get("cytonym", "unknown"),
+        "matrix": {
+            **{name: getattr(plan.matrix, name) for name in MATRIX_METRICS},
+            "median_umis": plan.matrix.median_umis,
+        },
+        "alerts": alerts,
+        "models": {model.job.card.name: model.metrics for model in models},
+    }
+
+
+def sample_provenance(plan: Plan, models: Sequence[ReportInput], command_line: str) -> dict[str, Any]:
+    """provenance.json: what made the results, enough to make them again."""
+    return {
+        "id": plan.id,
+        "command_line": command_line,
+        "versions": dict(plan.versions),
+        "input": {"name": plan.matrix.name, "format": plan.matrix.format, "sha256": plan.matrix.sha256},
+        "models": [
+            {
+                "name": model.job.card.name,
+                "title": model.job.card.title,
+                "version": model.job.card.version,
+                "licence": model.job.card.licence,
+                "sha256": model.job.model_sha256,
+            }
+            for model in models
+        ],
+        "parameters": {
+            "genome": plan.matrix.genome,
+            "species": plan.matrix.species,
+            "low_umi_threshold": plan.low_umi_threshold,
+            "skip": list(plan.skip),
+            "cloupe_group_name": plan.cloupe_group_name,
+        },
+    }
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Writes the files, each whole or not at all; metrics.json last, as the sign that all are there."""
+    _check(report.provenance, "provenance.schema.json")
+    _check(report.metrics, "metrics.schema.json")
+    if report.page_html is not None:
+        write_text(folder / PAGE_NAME, report.page_html)
+    write_loupe_csv(folder / LOUPE_NAME, report.loupe)
+    write_json(folder / PROVENANCE_NAME, report.provenance)
+    write_json(folder / METRICS_NAME, report.metrics)
+
+
+def _diffexp_alerts(plan: Plan, model: ReportInput) -> list[Alert]:
+    if model.diffexp is not None or "diffexp" in plan.skip:
+        return []
+    message = "Differential expression compares types, and the cells fall into fewer than two groups."
+    return [Alert("WARN", "No differential expression", message)]
+
+
+def _check(value: dict[str, Any], schema: str) -> None:
+    problem = first_problem(value, schema)
+    if problem:
+        raise CytonymError(f"The results do not fit {schema}: {problem}. Were the stages run by one cytonym version?")

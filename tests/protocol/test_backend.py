@@ -1,0 +1,101 @@
+"""What every backend keeps to; a new one passes these tests unchanged."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cytonym.backends import BACKENDS
+from cytonym.io.arrays import read_fitted, write_fitted
+from cytonym.markers import load_markers
+from cytonym.matrix import CountMatrix, in_memory
+from cytonym.types import LABEL_COLUMNS, UNASSIGNED, Predictions
+
+N_CELLS = 300
+
+
+@pytest.fixture(scope="module", params=sorted(BACKENDS))
+def backend(request):
+    return BACKENDS[request.param]
+
+
+@pytest.fixture(scope="module")
+def matrix() -> CountMatrix:
+    """Three blood types at about 200 UMIs a cell, and one cell without counts."""
+    rng = np.random.default_rng(5)
+    table = load_markers("human")
+    names = sorted({gene for kind in table.types for gene in (*kind.defining, *kind.supporting)})
+    rates = np.full((3, len(names)), 0.02)
+    for row, name in enumerate(("B cell", "monocyte", "natural killer cell")):
+        kind = next(kind for kind in table.types if kind.name == name)
+        rates[row, np.isin(names, kind.defining)] += 12
+        rates[row, np.isin(names, kind.supporting)] += 4
+    counts = rng.poisson(rates[np.arange(N_CELLS) % 3])
+    counts[7] = 0
+    ids = [table.gene_ids[name] for name in names]
+    return in_memory(counts, names, ids=ids)
+
+
+@pytest.fixture(scope="module")
+def fitted(backend, matrix):
+    return backend.fit(matrix, backend.models()[0])
+
+
+@pytest.fixture(scope="module")
+def whole(backend, matrix, fitted) -> Predictions:
+    return backend.classify(matrix, fitted)
+
+
+def texts(predictions: Predictions) -> pd.DataFrame:
+    """Every label and number of every cell, as one table."""
+    labels = predictions.labels.take(predictions.label_codes).reset_index(drop=True)
+    return labels.assign(**predictions.values, barcode=predictions.barcodes, umi_count=predictions.umi_counts)
+
+
+def test_every_cell_has_labels_and_every_number(backend, matrix, whole):
+    """No label is empty, columns are those of the card, barcodes and UMIs are the matrix's."""
+    table, card = texts(whole), backend.models()[0]
+    assert set(card.columns) == set(table.columns) - {*LABEL_COLUMNS, "barcode", "umi_count"}
+    assert (table[list(LABEL_COLUMNS)] != "").all(axis=None)
+    assert table["barcode"].tolist() == matrix.barcodes().tolist()
+    assert table["umi_count"].tolist() == np.asarray(matrix.counts().sum(axis=1)).ravel().tolist()
+
+
+def test_a_cell_without_counts_has_no_label(whole):
+    """Nothing is guessed from nothing."""
+    assert texts(whole).loc[7, list(LABEL_COLUMNS)].tolist() == [UNASSIGNED] * 3
+
+
+@pytest.mark.parametrize("cuts", [(150,), (1, 2, 3), (7, 8, 100, 299), tuple(range(43, 300, 43))])
+def test_any_split_gives_the_same_answer(backend, matrix, fitted, whole, cuts):
+    """Cells are classified each by itself."""
+    edges = [0, *cuts, N_CELLS]
+    parts = [backend.classify(matrix.rows(a, b), fitted) for a, b in itertools.pairwise(edges)]
+    pd.testing.assert_frame_equal(texts(Predictions.concatenate(parts)), texts(whole), check_exact=True)
+
+
+def test_fitted_survives_its_file(backend, matrix, fitted, whole, tmp_path):
+    """What is stored is all that classify needs, to the last bit."""
+    write_fitted(tmp_path / "fitted.h5", fitted)
+    again = backend.classify(matrix, read_fitted(tmp_path / "fitted.h5"))
+    pd.testing.assert_frame_equal(texts(again), texts(whole), check_exact=True)
+
+
+def test_fitting_twice_gives_the_same_bytes(backend, matrix, fitted, tmp_path):
+    """Nothing random is left to chance."""
+    write_fitted(tmp_path / "1.h5", fitted)
+    write_fitted(tmp_path / "2.h5", backend.fit(matrix, backend.models()[0]))
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
+
+
+def test_the_order_of_features_does_not_matter(backend, matrix, whole, rng):
+    """A file with its genes in another order gives the same labels."""
+    order = rng.permutation(matrix.n_features)
+    names, ids = matrix.features.names[order], matrix.features.ids[order]
+    shuffled = in_memory(matrix.counts()[:, order], names, ids=ids)
+    card = backend.models()[0]
+    again = texts(backend.classify(shuffled, backend.fit(shuffled, card)))
+    pd.testing.assert_frame_equal(again[list(LABEL_COLUMNS)], texts(whole)[list(LABEL_COLUMNS)])

@@ -1,0 +1,318 @@
+"""The embedded marker model: scores worked by hand, and what must hold for any sample."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
+
+from cytonym.backends.markers import CARD, MarkersBackend
+from cytonym.errors import InputError
+from cytonym.io.arrays import read_fitted, write_fitted
+from cytonym.marker_model import sample, scores
+from cytonym.marker_model.chain import _share_on
+from cytonym.marker_model.panel import join_features, type_weights
+from cytonym.markers import MarkerTable, MarkerType, load_markers
+from cytonym.matrix import CountMatrix, Features, in_memory
+from cytonym.types import UNASSIGNED, Fitted, Predictions
+
+KINDS = {"B cell": "B lineage cell", "monocyte": "mononuclear phagocyte", "hepatocyte": "hepatobiliary epithelial cell"}
+
+
+def made_type(defining: str, supporting: str = "", negative: str = "", **changes: object) -> MarkerType:
+    kind = MarkerType(
+        "kind",
+        "kind",
+        None,
+        "CL:0000000",
+        ("any",),
+        "",
+        *(tuple(x.split()) for x in (defining, supporting, negative)),
+        "",
+    )
+    return replace(kind, **changes)
+
+
+def made_cells(counts: Sequence[Sequence[int]]) -> scores.Cells:
+    """Cells whose columns are all panel genes."""
+    columns = np.arange(len(counts[0]))
+    return scores.view_cells(sp.csr_matrix(np.array(counts, dtype=np.int32)), columns, columns)
+
+
+@pytest.fixture(scope="module")
+def table() -> MarkerTable:
+    return load_markers("human")
+
+
+def made_sample(table: MarkerTable, n_each: int = 120, umis: int = 1500) -> tuple[CountMatrix, np.ndarray]:
+    """Cells of three kinds, each with its table's markers at 20 times the rate of other genes, and their true kinds."""
+    rng = np.random.default_rng(3)
+    genes = list(dict.fromkeys(g for t in table.types for g in (*t.defining, *t.supporting, *t.negative)))
+    names = [*genes, *(f"FILLER{i}" for i in range(300))]
+    kinds = [t for name in KINDS for t in table.types if t.coarse == name and not t.fine]
+    rates = np.full((len(kinds), len(names)), 0.05)
+    rates[:, len(genes) :] = 2.0
+    for rate, kind in zip(rates, kinds, strict=True):
+        for gene in (*kind.defining, *kind.supporting):
+            rate[names.index(gene)] = 8.0
+    rates *= umis / rates.sum(axis=1, keepdims=True)
+    truth = rng.permutation(np.repeat(np.arange(len(kinds)), n_each))
+    return in_memory(rng.poisson(rates[truth]), names), np.array(list(KINDS))[truth]
+
+
+@pytest.fixture(scope="module")
+def made(table: MarkerTable) -> tuple[CountMatrix, np.ndarray]:
+    return made_sample(table)
+
+
+@pytest.fixture(scope="module")
+def fitted(made: tuple[CountMatrix, np.ndarray]) -> Fitted:
+    return MarkersBackend().fit(made[0], CARD)
+
+
+def labels(predictions: Predictions, column: str = "coarse_cell_type") -> list[str]:
+    return predictions.labels[column].to_numpy()[predictions.label_codes].tolist()
+
+
+def annotate(matrix: CountMatrix, backend: MarkersBackend | None = None) -> Predictions:
+    backend = backend or MarkersBackend()
+    return backend.classify(matrix, backend.fit(matrix, CARD))
+
+
+def assert_same(one: Predictions, other: Predictions) -> None:
+    """Every label and every bit of every number is the same."""
+    for column in one.labels:
+        assert labels(one, column) == labels(other, column)
+    assert one.values.keys() == other.values.keys()
+    for name, value in one.values.items():
+        assert value.tobytes() == other.values[name].tobytes()
+
+
+# scores by hand
+
+
+def test_relative_score_is_the_clipped_z_of_log_rates() -> None:
+    """Totals of 10,000 make y = ln(1 + x): 0, ln 2, 2 ln 2 for counts 0, 1, 3, so z = -sqrt 1.5, 0, sqrt 1.5."""
+    cells = made_cells([[0, 10_000], [1, 9_999], [3, 9_997]])
+    moments = scores.learn_moments(cells)
+    assert moments.mean[0] == pytest.approx(np.log(2))
+    assert moments.sd[0] == pytest.approx(np.log(2) * np.sqrt(2 / 3))
+    weights = np.array([[1.0, -0.5], [0.0, 0.0]])  # a marker of the first type, a negative gene of the second
+    found = scores.relative_scores(cells, moments, weights)
+    z = np.array([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+    np.testing.assert_allclose(found, np.column_stack([z, -0.5 * z]), atol=1e-12)
+
+
+def test_a_gene_that_never_changes_does_not_count() -> None:
+    cells = made_cells([[4, 6], [4, 6], [4, 6]])
+    assert scores.relative_scores(cells, scores.learn_moments(cells), np.eye(2)).tolist() == [[0, 0]] * 3
+
+
+def test_absolute_score_is_the_mid_rank_among_detected_genes() -> None:
+    """Counts 5, 3, 3 have mid-ranks 0, 1.5, 1.5 of 3 genes: r = 1, .6, .6; the fourth gene is not detected."""
+    cells = made_cells([[5, 3, 3, 0]])
+    np.testing.assert_allclose(cells.ranks.toarray(), [[1, 0.6, 0.6, 0]])
+    found = scores.absolute_scores(cells, np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 0], [0, 0, 1.0]]))
+    mean = (1 + 0.6 + 0) / 3
+    np.testing.assert_allclose(found, [[1 - mean, 0.6 - mean, -mean]])
+
+
+def test_weights_favour_defining_and_unshared_genes() -> None:
+    """D defines only the first type, S supports both: raw weights 1 and .5 / sqrt 2, scaled to unit length."""
+    types = [made_type("D", "S", "N M"), made_type("E", "S")]
+    panel = join_features(types, {}, Features(np.array(list("DSNME")), np.array(list("DSNME"))))
+    length = np.sqrt(1 + 0.125)
+    first, second = type_weights(types, panel).T
+    order = [panel.genes.index(g) for g in "DSNME"]
+    np.testing.assert_allclose(
+        first[order], [1 / length, np.sqrt(0.125) / length, -0.5 / np.sqrt(2), -0.5 / np.sqrt(2), 0]
+    )
+    np.testing.assert_allclose(second[order], [0, np.sqrt(0.125) / length, 0, 0, 1 / length])
+
+
+def test_support_is_the_share_of_measurable_genes_that_are_on() -> None:
+    """A million UMIs see any gene: two of four on is (2 + .15) / (4 + .5). Ten UMIs see none: .15 / .5."""
+    background = np.full(4, 1e-4)
+    deep = _share_on(np.array([[900, 900, 0, 10]]), np.array([1e6]), background, np.ones(4))
+    assert deep[0] == pytest.approx(2.15 / 4.5, abs=1e-3)
+    assert _share_on(np.zeros((1, 4)), np.array([10.0]), background, np.ones(4))[0] == pytest.approx(0.3, abs=1e-3)
+
+
+# joining table and sample
+
+
+def test_genes_join_by_id_or_symbol_whichever_finds_more() -> None:
+    types, ids = [made_type("AA BB CC")], {"AA": "ENSG01", "BB": "ENSG02"}
+    versioned = Features(np.array(["ENSG01.3", "ENSG02.1", "ENSG09"]), np.array(["x", "y", "cc"]))
+    by_id = join_features(types, ids, versioned)
+    assert (by_id.joined_by, by_id.genes, by_id.columns.tolist()) == ("Ensembl id", ("AA", "BB"), [0, 1])
+    by_symbol = join_features(types, ids, Features(np.array(["a", "b", "c"]), np.array(["Cc", "Bb", "Aa"])))
+    assert (by_symbol.joined_by, by_symbol.genes, by_symbol.columns.tolist()) == (
+        "symbol",
+        ("AA", "BB", "CC"),
+        [2, 1, 0],
+    )
+
+
+def test_sample_takes_the_first_counted_cell_of_each_stretch() -> None:
+    counts = np.ones((10, 2), dtype=np.int32)
+    counts[:, 0] = np.arange(10)
+    counts[[0, 2, 3]] = 0
+    found = sample.read_sample(in_memory(counts, ["a", "b"]), most=5)
+    assert found[:, 0].toarray().ravel().tolist() == [1, 4, 6, 8]
+
+
+# whole samples
+
+
+def test_made_kinds_get_their_names(made: tuple[CountMatrix, np.ndarray], fitted: Fitted) -> None:
+    matrix, truth = made
+    found = MarkersBackend().classify(matrix, fitted)
+    assert np.mean(np.array(labels(found)) == truth) > 0.98
+    right = np.array([KINDS[kind] for kind in truth])
+    assert np.mean(np.array(labels(found, "broad_cell_type")) == right) > 0.98
+    assert not (found.labels[["broad_cell_type", "coarse_cell_type", "fine_cell_type"]] == "").any(axis=None)
+    named = found.labels["broad_cell_type"] != UNASSIGNED
+    assert found.labels["cell_type_ontology_term_id"][named].str.fullmatch(r"CL:\d{7}").all()
+    assert ((found.labels["reason"] == "") == (found.labels["fine_cell_type"] != UNASSIGNED)).all()
+    assert fitted.meta["genes_found"] == fitted.meta["genes_wanted"]
+    assert set(KINDS) <= set(fitted.meta["top_markers"])
+    assert "MS4A1" in {g for genes in fitted.meta["top_markers"].values() for g in genes} or fitted.meta["top_markers"]
+    assert fitted.alerts == ()
+
+
+def test_probabilities_are_rounded_and_shrink_with_the_level(
+    made: tuple[CountMatrix, np.ndarray], fitted: Fitted
+) -> None:
+    values = MarkersBackend().classify(made[0], fitted).values
+    for value in values.values():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, value.astype(np.float64).round(4).astype(np.float32))
+    both = ~np.isnan(values["coarse_confidence"])
+    assert np.all(values["coarse_confidence"][both] <= values["broad_confidence"][both])
+    assert np.all(values["confidence"][both] <= values["coarse_confidence"][both])
+
+
+@pytest.mark.parametrize("n_parts", [2, 7, 360])
+def test_any_split_gives_the_same_bytes(n_parts: int, made: tuple[CountMatrix, np.ndarray], fitted: Fitted) -> None:
+    matrix, backend = made[0], MarkersBackend()
+    edges = np.linspace(0, matrix.n_cells, n_parts + 1).astype(int)
+    parts = [backend.classify(matrix.rows(a, b), fitted) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    assert_same(backend.classify(matrix, fitted), Predictions.concatenate(parts))
+
+
+def test_threads_and_repeats_do_not_change_what_is_learnt(made: tuple[CountMatrix, np.ndarray], fitted: Fitted) -> None:
+    with threadpool_limits(4):
+        again = MarkersBackend().fit(made[0], CARD)
+    assert again.meta == fitted.meta
+    assert {k: v.tobytes() for k, v in again.arrays.items()} == {k: v.tobytes() for k, v in fitted.arrays.items()}
+
+
+def test_permuted_features_give_the_same_labels(made: tuple[CountMatrix, np.ndarray], fitted: Fitted) -> None:
+    """The order of the features in the file does not matter."""
+    matrix = made[0]
+    order = np.random.default_rng(5).permutation(matrix.n_features)
+    shuffled = in_memory(matrix.counts()[:, order], matrix.features.names[order])
+    assert_same(MarkersBackend().classify(matrix, fitted), annotate(shuffled))
+
+
+def test_a_stored_model_names_cells_as_before(made: tuple[CountMatrix, np.ndarray], fitted: Fitted, tmp_path) -> None:
+    write_fitted(tmp_path / "fitted.h5", fitted)
+    backend = MarkersBackend()
+    assert_same(backend.classify(made[0], fitted), backend.classify(made[0], read_fitted(tmp_path / "fitted.h5")))
+
+
+def test_cells_without_counts_are_unassigned(made: tuple[CountMatrix, np.ndarray]) -> None:
+    counts = made[0].counts().toarray()
+    counts[[0, 17]] = 0
+    found = annotate(in_memory(counts, made[0].features.names))
+    empty = found.labels.iloc[found.label_codes[[0, 17]]]
+    assert (empty["broad_cell_type"] == UNASSIGNED).all()
+    assert (empty["reason"] == "no counts").all()
+    assert (empty["cell_type_ontology_term_id"] == "").all()
+    assert np.isnan(found.values["confidence"][[0, 17]]).all()
+    assert labels(found, "reason").count("no counts") == 2
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 3, 30])
+def test_few_cells_are_enough(n_cells: int, made: tuple[CountMatrix, np.ndarray]) -> None:
+    matrix, truth = made
+    found = annotate(in_memory(matrix.counts()[:n_cells], matrix.features.names))
+    named = [(found_name, kind) for found_name, kind in zip(labels(found), truth, strict=False)]
+    assert len(named) == n_cells
+    assert all(name in (kind, UNASSIGNED) for name, kind in named)
+
+
+def test_a_pure_sample_is_named(made: tuple[CountMatrix, np.ndarray]) -> None:
+    matrix, truth = made
+    found = annotate(in_memory(matrix.counts()[truth == "B cell"], matrix.features.names))
+    assert np.mean(np.array(labels(found, "broad_cell_type")) == "B lineage cell") > 0.95
+
+
+def test_a_small_panel_gets_broad_labels_and_a_warning(
+    table: MarkerTable, made: tuple[CountMatrix, np.ndarray]
+) -> None:
+    matrix, truth = made
+    kept = [g for name in KINDS for t in table.types if t.coarse == name and not t.fine for g in t.defining]
+    columns = [matrix.features.names.tolist().index(g) for g in dict.fromkeys(kept)] + list(range(3000, 3100))
+    columns = [c for c in columns if c < matrix.n_features]
+    panel = in_memory(matrix.counts()[:, columns], matrix.features.names[columns])
+    backend = MarkersBackend()
+    fitted = backend.fit(panel, CARD)
+    assert [(a.level, a.title) for a in fitted.alerts] == [("WARN", "Targeted panel: broad labels only")]
+    found = backend.classify(panel, fitted)
+    assert set(labels(found)) == {UNASSIGNED}
+    broad = np.array(labels(found, "broad_cell_type"))
+    assert np.mean(broad == np.array([KINDS[kind] for kind in truth])) > 0.9
+    assert set(labels(found, "reason")) <= {"targeted panel: broad labels only", "weak evidence for any type"}
+
+
+def test_features_without_any_marker_are_an_input_error() -> None:
+    matrix = in_memory(np.ones((3, 4), dtype=int), ["w", "x", "y", "z"])
+    with pytest.raises(InputError, match=r"has only 0 of the \d+ human marker genes.*first feature is w \(w\)"):
+        MarkersBackend().fit(matrix, CARD)
+
+
+def test_a_sample_without_counts_is_an_input_error(table: MarkerTable) -> None:
+    matrix = in_memory(np.zeros((3, 4), dtype=int), [*table.types[0].defining][:4])
+    with pytest.raises(InputError, match=re.escape("The matrix")):
+        MarkersBackend().fit(matrix, CARD)
+
+
+def test_a_type_missing_from_the_table_gets_no_confident_wrong_name(
+    table: MarkerTable, made: tuple[CountMatrix, np.ndarray]
+) -> None:
+    """Without hepatocytes in the table, hepatocytes stay without a name rather than getting a neighbour's."""
+    matrix, truth = made
+    lacking = tuple(t for t in table.types if t.broad != KINDS["hepatocyte"])
+    found = annotate(matrix, MarkersBackend(lambda _: MarkerTable(table.species, lacking, table.gene_ids)))
+    unknown = truth == "hepatocyte"
+    confident = np.nan_to_num(found.values["broad_confidence"]) > 0.8
+    assert np.mean(confident[unknown]) < 0.2
+    assert np.mean(np.array(labels(found))[~unknown] == truth[~unknown]) > 0.95
+
+
+def test_real_blood_cells_get_their_broad_names(shared) -> None:
+    """Every tenth cell of pbmc3k, all types of the table offered."""
+    import pandas as pd
+
+    from cytonym.io.tenx_h5 import TenxH5Source
+
+    source = TenxH5Source(shared("data", "human_pbmc3k_filtered_feature_bc_matrix.h5"))
+    rows = np.arange(0, source.n_cells, 3)
+    barcodes = source.read_barcodes(0, source.n_cells)[rows]
+    features = source.features
+    counts = source.read_rows(0, source.n_cells)[rows]
+    found = annotate(in_memory(counts, features.names, ids=features.ids, barcodes=barcodes))
+    known = pd.read_csv(shared("data", "human_pbmc3k_labels.csv")).set_index("barcode")["label"].reindex(barcodes)
+    broad_of = {"B": "B lineage cell", "NK": "innate lymphoid cell", "Platelet": "megakaryocyte lineage cell"}
+    broad_of |= dict.fromkeys(["Naive CD4 T", "Memory CD4 T", "CD8 T"], "T cell")
+    broad_of |= dict.fromkeys(["CD14+ Mono", "FCGR3A+ Mono", "DC"], "mononuclear phagocyte")
+    truth = known.map(broad_of)
+    right = np.array(labels(found, "broad_cell_type")) == truth.to_numpy()
+    assert right[truth.notna()].mean() > 0.95

@@ -1,0 +1,35 @@
+"""Makes what the workflow tests read, in the current folder; paths have blanks on purpose."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from cytonym.demo import make_tissue
+from cytonym.matrix import BLOCK_ROWS
+
+SEVEN_PARTS = 6 * BLOCK_ROWS + 100
+GENES = 6000
+SHEET = """\
+sample,matrix,spaceranger_dir,description,genome,slide
+seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1
+hd,,runs/hd,,,V2
+tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,
+"""
+
+
+def main(what: str) -> None:
+    inputs = Path("in put")
+    inputs.mkdir()
+    if what == "samples":
+        make_tissue(inputs / "seven parts.h5", n_cells=SEVEN_PARTS, n_genes=GENES, seed=1)
+        cells = inputs / "runs/hd/outs/segmented_outputs/filtered_feature_cell_matrix.h5"
+        cells.parent.mkdir(parents=True)
+        make_tissue(cells, n_cells=300, n_genes=GENES, seed=2)
+        shutil.copytree(cells.parent, inputs / "runs/hd/outs/binned_outputs/square_008um")
+        (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
+    elif what == "cells":
+        make_tissue(inputs / "the cells.h5", n_cells=300, n_genes=GENES, seed=2)
+    Path("home").mkdir()
+
+
+main(sys.argv[1])

@@ -1,0 +1,64 @@
+"""What Nextflow publishes is what the shell writes: same files, same bytes in every table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAMPLES = {  # sample -> matrix and options of the shell's command
+    "seven": ("in put/seven parts.h5",),
+    "hd": ("in put/runs/hd",),
+    "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38"),
+}
+
+
+def shell_outs(folder: Path, sample: str, matrix: str, *options: str) -> Path:
+    """outs/ of `cytonym annotate`, in one partition, run in `folder`."""
+    command = [sys.executable, "-m", "cytonym", "annotate", "--id", sample, "--matrix", matrix, *options]
+    subprocess.run([*command, "--output-dir", f"shell/{sample}"], cwd=folder, check=True, capture_output=True)
+    return folder / "shell" / sample / "outs"
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.csv")}
+
+
+@pytest.mark.workflow("sample sheet")
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
+    """Seven partitions in Nextflow and one in the shell; a Space Ranger folder; text files: no table differs."""
+    (workflow_dir / "shell").mkdir(exist_ok=True)
+    shell = shell_outs(workflow_dir, sample, *SAMPLES[sample])
+    published = workflow_dir / "out put" / sample / "outs"
+    assert files(published) == files(shell)
+    assert len(tables(published)) == 3
+    assert tables(published) == tables(shell)
+
+
+@pytest.mark.workflow("sample sheet")
+def test_resume_runs_nothing_again(workflow_dir):
+    """The second run takes every task, the check of the sheet too, from the first."""
+    first = (workflow_dir / "first.log").read_text().count("Submitted process")
+    resumed = (workflow_dir / "resumed.log").read_text()
+    assert "Submitted process" not in resumed
+    assert resumed.count("Cached process") == first == 1 + 3 * 5 + 9
+
+
+@pytest.mark.workflow("sample sheet")
+def test_nothing_is_kept_in_the_home_folder(workflow_dir):
+    """Tasks neither need nor make anything under HOME."""
+    assert not [path for path in (workflow_dir / "home").rglob("*") if "cytonym" in path.name]
+
+
+@pytest.mark.workflow("count then annotate")
+def test_module_picks_the_cells_out_of_counts_files(workflow_dir):
+    """Of four matrices that lie side by side, the segmented one is annotated; the tables are the shell's."""
+    (workflow_dir / "shell").mkdir(exist_ok=True)
+    assert tables(workflow_dir / "results/S.1/outs") == tables(shell_outs(workflow_dir, "S_1", "in put/the cells.h5"))
