@@ -18,7 +18,14 @@ workflow ANNOTATE {
     VALIDATE(parameters, sheet)
     VALIDATE.out.messages.subscribe { messages -> warn(messages.text) }
 
-    samples = VALIDATE.out.samples.flatMap { file -> located(parsed(file), folders) }   // [id, matrix, cloupe, models_dir, options]
+    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, options, missing]
+        def found = parsed(file).collect { sample -> located(sample, folders) }
+        def missing = found.collectMany { sample -> sample.missing }
+        if (missing) {
+            error(missing.join('\n'))
+        }
+        found
+    }
     PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.options] })
 
     planned = samples                                                    // [id, sample, plan, matrix for the stages]
@@ -87,34 +94,29 @@ def metas(id, plan) {
     }
 }
 
-// The checked samples with their files; an error names every file that is missing.
-def located(samples, folders) {
-    def missing = []
-    def find = { sample, name ->
-        if (!sample[name]) {
-            return []
-        }
-        def places = sample[name] =~ /^(\/|[a-z0-9]+:\/\/)/ ? [sample[name]] : folders.collect { folder -> "${folder}/${sample[name]}" }
-        def found = places.collect { place -> file(place, glob: false) }.find { place -> place.exists() }
-        if (!found) {
-            missing.add("sample ${sample.id}: there is no ${sample.spaceranger_dir && name == 'matrix' ? 'folder' : name} ${places.join(' nor ')}")
-        }
-        return found
+// A checked sample with its files. What is not there is named in `missing`, for one error on all samples.
+def located(sample, folders) {
+    def files = ['matrix', 'cloupe', 'models_dir'].collectEntries { name -> [name, existing(sample[name], folders)] }
+    // of a Space Ranger folder only the matrix is staged
+    def inside = files.matrix && sample.inside ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
+    def options = sample.findAll { name, _value -> !(name in ['id', 'matrix', 'inside', 'cloupe', 'models_dir']) }
+    return files + [
+        id: sample.id,
+        matrix: inside ?: files.matrix,
+        options: options.collect { name, value -> "--${name.replace('_', '-')}=${quoted(value.toString())}" }.join(' '),
+        missing: files.findAll { _name, path -> path == null }.keySet().collect { name ->
+            "Sample ${sample.id}: there is no ${name} ${sample[name]}, looked for in ${folders.unique(false).join(' and ')}"
+        },
+    ]
+}
+
+// The file or folder; null if it is not there, [] if there is none to look for.
+def existing(path, folders) {
+    if (!path) {
+        return []
     }
-    def result = samples.collect { sample ->
-        def matrix = find(sample, 'matrix')
-        // of a Space Ranger folder only the matrix is staged
-        def inside = (sample.inside ?: []).collect { name -> matrix / name }.find { place -> place.exists() }
-        def rest = sample.findAll { name, _value -> !(name in ['id', 'matrix', 'inside', 'cloupe', 'models_dir']) }
-        [
-            id: sample.id, matrix: inside ?: matrix, cloupe: find(sample, 'cloupe'), models_dir: find(sample, 'models_dir'),
-            options: options(rest),
-        ]
-    }
-    if (missing) {
-        error(missing.join('\n'))
-    }
-    return result
+    def places = path =~ /^(\/|[a-z0-9]+:\/\/)/ ? [path] : folders.collect { folder -> "${folder}/${path}" }
+    return places.collect { place -> file(place, glob: false) }.find { place -> place.exists() }
 }
 
 // The command that does the same in a shell; the place of a token stays out of it.
@@ -122,10 +124,6 @@ def command(sample) {
     def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir].findAll { _name, path -> path }
     def named = files.collect { name, path -> "--${name}=${quoted(path.toUriString())}" }.join(' ')
     return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".replaceAll(/ --tenx-cloud-token-path=('[^']*'|\S+)/, '').trim()
-}
-
-def options(settings) {
-    settings.collect { name, value -> "--${name.replace('_', '-')}=${quoted(value.toString())}" }.join(' ')
 }
 
 def quoted(text) {

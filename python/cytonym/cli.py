@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     main_job = commands.add_parser(
         "annotate", help="annotate one sample: the main job", description=ANNOTATE, epilog=EPILOG
     )
+    main_job.usage = "cytonym annotate [OPTIONS] --id ID --matrix MATRIX"
     _annotate_options(main_job)
     _runner_options(main_job)
     main_job.set_defaults(command=_annotate)
@@ -154,15 +155,18 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
 
 
 def _runner_options(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
+    add = command.add_argument_group("running").add_argument
     add("--output-dir", metavar="PATH", type=Path, help="folder of the run [default: <ID> in the current folder]")
     add("--localcores", metavar="NUM", type=_positive, help="threads [default: all cores]")
-    add("--localmem", metavar="NUM", type=_positive, help="memory in GB [default: no limit]")
+    add("--localmem", metavar="NUM", type=_positive, help="memory in GB, which limits the threads [default: no limit]")
     add("--dry", action="store_true", help="check the input, print what would run, and stop")
+    ignored = command.add_argument_group(
+        "accepted and ignored", "Options of Space Ranger's runner, without meaning here."
+    )
     for name in IGNORED_VALUES:
-        add(f"--{name}", type=_count if name in IGNORED_NUMBERS else str, metavar="VALUE", help="accepted and ignored")
+        ignored.add_argument(f"--{name}", type=_count if name in IGNORED_NUMBERS else str, metavar="VALUE")
     for name in IGNORED_FLAGS:
-        add(f"--{name}", action="store_true", help="accepted and ignored")
+        ignored.add_argument(f"--{name}", action="store_true")
 
 
 def _stage_commands(commands: Any) -> None:

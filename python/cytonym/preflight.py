@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from .errors import CytonymError, InputError, UsageError
 from .genomes import resolve_species
@@ -196,11 +195,12 @@ def _check_cells(source: TenxH5Source, path: Path) -> tuple[Alert, ...]:
 
 
 def _no_repeats(values: np.ndarray, what: str, path: Path) -> None:
-    repeated = pd.Index(values).duplicated()
-    if repeated.any():
+    ordered = np.sort(values)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(repeated):
         raise InputError(
-            f"{path} lists the {what} '{values[int(np.argmax(repeated))]}' more than once "
-            f"({int(repeated.sum())} repeats in all). Each may stand once."
+            f"{path} lists the {what} '{repeated[0]}' more than once ({len(repeated)} repeats in all). "
+            "Each may stand once."
         )
 
 

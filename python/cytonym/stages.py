@@ -64,7 +64,8 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
 
 def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: Path, *, threads: int = 1) -> bool:
     """Writes the table, or nothing (False) where fewer than two groups can be compared."""
-    matrix, table = open_matrix(matrix_path, plan), read_cell_types(cell_types_path)
+    matrix = open_matrix(matrix_path, plan)
+    table = read_cell_types(cell_types_path, ("barcode", "coarse_cell_type", "umi_count"))
     barcodes = matrix.barcodes()
     groups = groups_by_barcode(barcodes, table)
     umi_counts = table.set_index("barcode")["umi_count"].reindex(barcodes).fillna(0).to_numpy(dtype="int64")

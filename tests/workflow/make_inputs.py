@@ -9,12 +9,12 @@ from cytonym.matrix import BLOCK_ROWS
 
 SEVEN_PARTS = 6 * BLOCK_ROWS + 100
 GENES = 6000
-SHEET = """\
+SHEET = '''\
 sample,matrix,spaceranger_dir,description,genome,slide
 seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1
 hd,,runs/hd,,,V2
 tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,
-"""
+'''
 
 
 def main(what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,14 @@ def shortest_texts(values: np.ndarray) -> np.ndarray:
     return np.array(texts, dtype=object)[codes]
 
 
-def read_cell_types(path: Path) -> pd.DataFrame:
-    """The table with text columns as str (nothing becomes missing), numbers as numbers.
+def read_cell_types(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table, or some of its columns: text as str (nothing becomes missing), numbers as numbers.
 
     Raises InputError if the file cannot be read as one or lacks the columns that every model writes.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        usecols = None if columns is None else lambda name: name in columns
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", usecols=usecols)
     except (OSError, ValueError) as exc:
         raise InputError(f"{path} cannot be read as a table: {exc}") from exc
     missing = [name for name in ("barcode", "coarse_cell_type", "umi_count") if name not in table]

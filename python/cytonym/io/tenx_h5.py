@@ -21,7 +21,7 @@ from ..types import GENE_EXPRESSION
 from .hdf5 import written_h5
 
 NEWEST_VERSION = 2
-READ_NONZEROS = 1 << 22  # entries checked at a time
+READ_NONZEROS = 1 << 20  # entries checked at a time
 WRITE_CHUNK = 65_536
 
 
@@ -156,7 +156,7 @@ class TenxH5Source:
     def check_counts(self) -> tuple[np.ndarray, int]:
         """Gene Expression UMIs of each cell (int64) and the number of non-zero Gene Expression entries.
 
-        Reads every entry, some million at a time, and raises InputError for a count that is negative, fractional or
+        Reads every entry, a million at a time, and raises InputError for a count that is negative, fractional or
         not a number, and for feature indices that are out of range, unsorted or repeated within a cell.
         """
         totals = np.zeros(self.n_cells, dtype=np.int64)

@@ -22,7 +22,7 @@ ROUNDS = 12
 SUPPORT = 0.28  # of a type's measurable defining genes must be on
 MIDDLE = 1  # the scale on which support is tested
 TEMPER = 0.25
-DOUBT = 0.15  # support where nothing can be measured is DOUBT / .5, just enough
+DOUBT = 0.15  # where nothing can be measured support is DOUBT / .5: just enough
 
 
 @dataclass(frozen=True)

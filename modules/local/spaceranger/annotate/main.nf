@@ -22,7 +22,7 @@ process SPACERANGER_ANNOTATE {
     script:
     def args   = task.ext.args ?: ''
     prefix     = task.ext.prefix ?: "${meta.id}"
-    def id     = prefix.replaceAll(/[^A-Za-z0-9_-]/, '_').take(64)
+    def id     = "${task.ext.prefix ?: meta.id}".replaceAll(/[^A-Za-z0-9_-]/, '_').take(64)
     def models = models_dir ? "--models-dir ${models_dir}" : ''
     def memory = task.memory ? "--localmem ${task.memory.toGiga()}" : ''
     // count emits the files of its outs folder one by one, several of one name: where a file came from tells which it is
