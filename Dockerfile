@@ -3,11 +3,11 @@
 ARG BASE_IMAGE=python:3.12-slim
 
 FROM ${BASE_IMAGE} AS build
-# pip reads these from its environment; unset, it asks its usual index
-ARG PIP_CERT
-ARG PIP_FIND_LINKS
-ARG PIP_INDEX_URL
-ARG PIP_NO_INDEX
+# pip reads these from its environment; empty, it does as ever
+ARG PIP_CERT=
+ARG PIP_FIND_LINKS=
+ARG PIP_INDEX_URL=
+ARG PIP_NO_INDEX=
 WORKDIR /src
 RUN python3 -m venv /opt/venv
 # what the wheel is made from, and wheels/ where there is one: .dockerignore holds back the rest
