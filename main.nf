@@ -7,9 +7,9 @@ include { ANNOTATE } from './modules/annotate'
 
 workflow {
     def schema = new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json").text)
-    def problems = params.help || params.version ? [] : problems(schema, params, workflow.profile.tokenize(','))
-    if (problems) {
-        error(problems.join('\n'))
+    def wrong = params.help || params.version ? [] : problems(schema, params, workflow.profile.tokenize(','))
+    if (wrong) {
+        error(wrong.join('\n'))
     }
     if (params.version) {
         log.info("${workflow.manifest.name} ${workflow.manifest.version}")

@@ -100,6 +100,9 @@ def located(sample, folders) {
     // of a Space Ranger folder only the matrix is staged
     def inside = files.matrix && sample.inside ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
     def options = sample.findAll { name, _value -> !(name in ['id', 'matrix', 'inside', 'cloupe', 'models_dir']) }
+    if (options.tenx_cloud_token_path) {
+        options.tenx_cloud_token_path = file(options.tenx_cloud_token_path, glob: false).toAbsolutePath()
+    }
     return files + [
         id: sample.id,
         matrix: inside ?: files.matrix,

@@ -14,8 +14,7 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
-BLOCK_ROWS = 4096  # a multiple of DENSE_ROWS; the unit in which cells are read
-DENSE_ROWS = 1024  # dense products are made in blocks of exactly that many rows, the last one padded
+BLOCK_ROWS = 4096  # the unit in which cells are read
 
 
 @dataclass(frozen=True)

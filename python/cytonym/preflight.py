@@ -18,7 +18,7 @@ from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
-from .matrix import BLOCK_ROWS, CountMatrix
+from .matrix import CountMatrix
 from .models import jobs_for, named_cards
 from .schemas import first_problem
 from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, MatrixInfo, Partition, Plan
@@ -107,11 +107,9 @@ def read_plan(path: Path) -> Plan:
 
 
 def partitions(n_cells: int, size: int) -> tuple[Partition, ...]:
-    """Ranges of about `size` cells that start on block edges."""
-    step = max(1, -(-size // BLOCK_ROWS)) * BLOCK_ROWS
-    return tuple(
-        Partition(index, start, min(start + step, n_cells)) for index, start in enumerate(range(0, n_cells, step))
-    )
+    """Ranges of `size` cells, the last one of what is left."""
+    starts = range(0, n_cells, size)
+    return tuple(Partition(index, start, min(start + size, n_cells)) for index, start in enumerate(starts))
 
 
 def tool_versions() -> dict[str, str]:

@@ -43,7 +43,7 @@ class AnnotateRequest:
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
     models_dir: Path | None = None
-    partition_size: int = 131_072  # cells; rounded up to whole blocks
+    partition_size: int = 131_072  # cells
     localcores: int | None = None
     localmem: int | None = None  # GB
 
@@ -80,7 +80,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Partition:
-    """A range of cells, `start <= row < stop`; starts on a block edge."""
+    """A range of cells, `start <= row < stop`."""
 
     index: int
     start: int

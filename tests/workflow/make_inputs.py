@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from cytonym.demo import make_tissue
-from cytonym.matrix import BLOCK_ROWS
 
-SEVEN_PARTS = 6 * BLOCK_ROWS + 100
+SEVEN_PARTS = 4500  # cells, 700 at a time
 GENES = 6000
 SHEET = '''\
 sample,matrix,spaceranger_dir,description,genome,slide
@@ -21,6 +20,7 @@ def main(what: str) -> None:
     inputs = Path("in put")
     inputs.mkdir()
     if what == "samples":
+        (inputs / "models").mkdir()
         make_tissue(inputs / "seven parts.h5", n_cells=SEVEN_PARTS, n_genes=GENES, seed=1)
         cells = inputs / "runs/hd/outs/segmented_outputs/filtered_feature_cell_matrix.h5"
         cells.parent.mkdir(parents=True)

@@ -75,7 +75,7 @@ class MarkersBackend:
             "seed": SEED,
             "top_markers": markers,
         }
-        alerts = (_panel_alert(matrix, panel),) if broad_only else ()
+        alerts = (_panel_alert(matrix, panel, [types[row].name for row in offered]),) if broad_only else ()
         return Fitted(model.name, told | model_meta(learnt), model_arrays(learnt), alerts)
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
@@ -106,12 +106,13 @@ def _nothing_in_common(matrix: CountMatrix, table: MarkerTable, panel: Panel) ->
     )
 
 
-def _panel_alert(matrix: CountMatrix, panel: Panel) -> Alert:
+def _panel_alert(matrix: CountMatrix, panel: Panel, offered: Sequence[str]) -> Alert:
     return Alert(
         "WARN",
         "Targeted panel: broad labels only",
         f"The matrix holds {matrix.n_features} genes and {len(panel.genes)} of the {panel.n_wanted} marker genes. "
-        "That is too few to tell finer types apart, so cells get broad cell types only.",
+        f"That is too few to tell finer types apart, so cells get broad cell types only, of these: {', '.join(offered)}. "
+        "Cells of any other type are Unassigned or, at worst, named after the nearest of these.",
     )
 
 

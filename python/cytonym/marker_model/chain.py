@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammainc
-from sklearn.linear_model import LogisticRegression
 
 from ..markers import MarkerType
 from .embedding import Embedding, cluster_centres, learn_embedding, nearest_centres
@@ -220,6 +219,8 @@ def _self_train(components: np.ndarray, smooth: np.ndarray, present: np.ndarray)
     known = np.unique(best[seeds])
     if len(known) < 2 or not components.shape[1]:
         return weights
+    from sklearn.linear_model import LogisticRegression  # a second to import, and only fit needs it
+
     fitted = LogisticRegression(C=0.3, max_iter=500).fit(components[seeds], best[seeds])
     solution = np.column_stack([fitted.coef_, fitted.intercept_]).T
     weights[:, known] = solution if len(known) > 2 else np.column_stack([0 * solution, solution])

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from ..matrix import Features
 from .scores import Cells, row_of_entry, row_product, with_data
@@ -96,6 +94,9 @@ def cluster_centres(components: np.ndarray) -> list[np.ndarray]:
     """k-means centres of the cells at three scales, finest first; one centre where there are few cells."""
     n = len(components)
     centres = []
+    from sklearn.cluster import KMeans  # a second to import, and only fit needs it
+    from sklearn.exceptions import ConvergenceWarning
+
     for cells_each, fewest, most in SCALES:
         k = max(1, min(int(np.clip(n // cells_each, fewest, most)), n // 4))
         with warnings.catch_warnings():
