@@ -111,7 +111,8 @@ def _panel_alert(matrix: CountMatrix, panel: Panel, offered: Sequence[str]) -> A
         "WARN",
         "Targeted panel: broad labels only",
         f"The matrix holds {matrix.n_features} genes and {len(panel.genes)} of the {panel.n_wanted} marker genes. "
-        f"That is too few to tell finer types apart, so cells get broad cell types only, of these: {', '.join(offered)}. "
+        "That is too few to tell finer types apart, so cells get broad cell types only, and only these: "
+        f"{', '.join(offered)}. "
         "Cells of any other type are Unassigned or, at worst, named after the nearest of these.",
     )
 
