@@ -1,7 +1,6 @@
 # Two commands for everybody: `make demo` and `make test`. Both set up all they need in .venv.
 PYTHON ?= python3
 VENV := .venv
-BASETEMP ?= $(shell mktemp -d)
 # pytest-workflow copies what git knows of the project into each test's folder
 GIT_AWARE := $(shell git rev-parse --is-inside-work-tree >/dev/null 2>&1 && echo --git-aware)
 
@@ -13,7 +12,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	tools/nextflow -version
-	PATH="$(CURDIR)/tools:$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pytest $(GIT_AWARE) --kwdof --basetemp "$(BASETEMP)/pytest" tests
+	PATH="$(CURDIR)/tools:$(CURDIR)/$(VENV)/bin:$$PATH" $(VENV)/bin/pytest $(GIT_AWARE) --kwdof tests
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threadpoolctl import threadpool_limits
-
 from .backends import BACKENDS
 from .matrix import CountMatrix
 from .types import Fitted, Job
@@ -11,5 +9,4 @@ from .types import Fitted, Job
 
 def fit(matrix: CountMatrix, job: Job) -> Fitted:
     """What `classify` needs besides the cells; the same for any number of partitions and threads."""
-    with threadpool_limits(1):
-        return BACKENDS[job.card.backend].fit(matrix, job.card)
+    return BACKENDS[job.card.backend].fit(matrix, job.card)

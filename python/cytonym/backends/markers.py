@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from ..errors import InputError
 from ..marker_model.embedding import SEED
@@ -18,6 +17,7 @@ from ..marker_model.scores import view_cells
 from ..marker_model.stored import model_arrays, model_meta, restore_model
 from ..markers import MarkerTable, load_markers
 from ..matrix import CountMatrix
+from ..parallel import single_threaded
 from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, ModelCard, Predictions
 
 FEWEST_FEATURES = 500
@@ -58,7 +58,7 @@ class MarkersBackend:
         offered = broad_candidates(types, panel) if broad_only else candidates(types, panel)
         if not offered:
             raise InputError(_nothing_in_common(matrix, table, panel))
-        with threadpool_limits(1):
+        with single_threaded("sklearn.cluster", "sklearn.linear_model"):
             counts = read_sample(matrix)
             if not counts.shape[0]:
                 raise InputError(f"{_file(matrix)} holds no counts: no cell can be named. Give a matrix with counts.")
