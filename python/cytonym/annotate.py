@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .preflight import CONVERTED_NAME, PLAN_NAME, preflight, read_plan, tool_versions
+from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
 from .results import AnnotateResult, read_outs
 from .run import RunFolder, run_folder
@@ -34,6 +34,8 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
     with run_folder(request, command_line, tool_versions(), lambda folder: preflight(request, folder)) as run:
         plan = read_plan(run.stages / PLAN_NAME)
         announce(plan)
+        if run.resumed:
+            check_unchanged(request.matrix, plan)
         matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
         for job in plan.jobs:
             model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder

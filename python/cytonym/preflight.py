@@ -92,6 +92,15 @@ def open_matrix(path: Path, plan: Plan) -> CountMatrix:
     return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=path)
 
 
+def check_unchanged(path: Path, plan: Plan) -> None:
+    """InputError if the user's matrix is no longer the one that the plan was made for."""
+    if sha256_of(*locate_matrix(path).files) != plan.matrix.sha256:
+        raise InputError(
+            f"{path} has changed since this run began, so its finished stages are of another matrix. Delete the run's "
+            "folder, or choose another --id or --output-dir."
+        )
+
+
 def read_plan(path: Path) -> Plan:
     """A plan from its file, checked against its schema."""
     import json

@@ -22,7 +22,18 @@ LOUPE_NAME = "loupe_cell_types.csv"
 METRICS_NAME = "metrics.json"
 PROVENANCE_NAME = "provenance.json"
 
-MATRIX_METRICS = ("name", "format", "n_cells", "n_features", "species", "genome", "chemistry", "barcode_kind")
+MATRIX_METRICS = (
+    "name",
+    "format",
+    "n_cells",
+    "n_features",
+    "feature_types",
+    "species",
+    "genome",
+    "chemistry",
+    "barcode_kind",
+    "median_umis",
+)
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,7 @@ def sample_metrics(plan: Plan, models: Sequence[ReportInput]) -> dict[str, Any]:
         "id": plan.id,
         "description": plan.description,
         "cytonym_version": plan.versions.get("cytonym", "unknown"),
-        "matrix": {
-            **{name: getattr(plan.matrix, name) for name in MATRIX_METRICS},
-            "median_umis": plan.matrix.median_umis,
-        },
+        "matrix": {name: getattr(plan.matrix, name) for name in MATRIX_METRICS},
         "alerts": alerts,
         "models": {model.job.card.name: model.metrics for model in models},
     }

@@ -32,9 +32,10 @@ RESOURCES = ("localcores", "localmem")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder, held by this process."""
+    """A run's folder, held by this process; `resumed` if an earlier process began the run."""
 
     path: Path
+    resumed: bool
 
     @property
     def stages(self) -> Path:
@@ -110,8 +111,8 @@ def run_folder(
     """
     check_folder(request)
     folder = request.pipestance
-    run = RunFolder(folder)
-    if not (run.stages / "plan.json").exists():
+    run = RunFolder(folder, resumed=(folder / "_stages" / "plan.json").exists())
+    if not run.resumed:
         existed = folder.exists()
         parent = folder if existed else folder.parent
         try:

@@ -19,6 +19,7 @@ from .io.cell_types_csv import read_cell_types, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.files import write_json
 from .preflight import open_matrix
+from .progress import LOGGER
 from .report import ReportInput, report, write_report
 from .types import Job, Plan, Predictions
 
@@ -37,7 +38,13 @@ def planned_job(plan: Plan, model: str) -> Job:
 
 
 def fit_stage(matrix_path: Path, plan: Plan, model: str, output: Path) -> None:
-    write_fitted(output, fit(open_matrix(matrix_path, plan), planned_job(plan, model)))
+    fitted = fit(open_matrix(matrix_path, plan), planned_job(plan, model))
+    if "joined_by" in fitted.meta:
+        found, wanted, by = (fitted.meta[name] for name in ("genes_found", "genes_wanted", "joined_by"))
+        LOGGER.info("%s: %s of the model's %s genes are in the matrix, joined by %s", model, found, wanted, by)
+    for alert in fitted.alerts:
+        LOGGER.warning("%s: %s", alert.title, alert.message)
+    write_fitted(output, fitted)
 
 
 def classify_stage(

@@ -13,6 +13,7 @@ import cytonym
 from cytonym import AnnotateRequest, CytonymError, annotate
 from cytonym.cli import main
 from cytonym.demo import make_tissue
+from cytonym.errors import InputError
 from cytonym.inputs import locate_matrix
 from cytonym.io.cell_types_csv import read_cell_types
 from cytonym.io.tenx_h5 import TenxH5Writer, open_tenx_h5
@@ -100,6 +101,21 @@ def test_a_crashed_run_goes_on_from_its_finished_stages(tissue, finished, tmp_pa
         result = annotate(request)
     assert files_of(result.outs) == files_of(finished)
     assert "done by an earlier run" in (tmp_path / "run" / "_log").read_text()
+
+
+def test_a_run_does_not_go_on_with_another_matrix(tissue, tmp_path, monkeypatch):
+    """The file was replaced since the run began: stages of two samples must not meet."""
+    matrix = tmp_path / "m.h5"
+    shutil.copy(tissue, matrix)
+    request = AnnotateRequest("s", matrix, output_dir=tmp_path / "run", localcores=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("cytonym.stages.fit", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            annotate(request)
+    make_tissue(matrix, n_cells=4500, n_genes=6000, seed=4)
+    with pytest.raises(InputError, match="has changed since this run began"):
+        annotate(request)
+    assert not (tmp_path / "run" / "outs").exists()
 
 
 def test_another_command_in_the_folder_is_refused(tissue, finished, tmp_path, monkeypatch):

@@ -173,6 +173,14 @@ def test_the_page_grows_with_types_and_not_with_cells():
     assert len(often) < len(once) + 1500
 
 
+def test_metrics_tell_the_sample():
+    """Features of every type are counted, though only Gene Expression is used."""
+    matrix = replace(made_plan().matrix, feature_types={"Gene Expression": 3, "Antibody Capture": 2})
+    told = made_report(made_plan(matrix=matrix)).metrics["matrix"]
+    assert (told["n_cells"], told["n_features"], told["median_umis"]) == (30, 3, 9.0)
+    assert told["feature_types"] == {"Gene Expression": 3, "Antibody Capture": 2}
+
+
 def test_a_run_without_differential_expression_says_so():
     """Too few groups is a warning about that model; a stage that the user left out is none."""
     alerts = made_report(diffexp=None).metrics["alerts"]
