@@ -18,7 +18,7 @@ from cytonym.errors import InputError
 from cytonym.io.arrays import read_fitted, write_fitted
 from cytonym.io.tenx_h5 import TenxH5Source
 from cytonym.marker_model import sample, scores
-from cytonym.marker_model.chain import _share_on
+from cytonym.marker_model.chain import _raised, _share_on
 from cytonym.marker_model.panel import join_features, type_weights
 from cytonym.markers import MarkerTable, MarkerType, load_markers
 from cytonym.matrix import CountMatrix, Features, in_memory
@@ -144,6 +144,16 @@ def test_support_is_the_share_of_measurable_genes_that_are_on() -> None:
     deep = _share_on(np.array([[900, 900, 0, 10]]), np.array([1e6]), background, np.ones(4))
     assert deep[0] == pytest.approx(2.15 / 4.5, abs=1e-3)
     assert _share_on(np.zeros((1, 4)), np.array([10.0]), background, np.ones(4))[0] == pytest.approx(0.3, abs=1e-3)
+
+
+def test_one_loud_shared_gene_does_not_speak_for_a_type() -> None:
+    """Two of three genes are higher in the first type's cells; the third is everywhere and has 20 times their counts.
+
+    The second type's one gene is no higher in its cells than in all: nobody shows that type.
+    """
+    cells = made_cells([[5, 5, 100, 890], [5, 5, 100, 890], [0, 0, 300, 700], [0, 0, 300, 700]])
+    weights = np.array([[1.0, 0], [1.0, 0], [1.0, 0], [0, 1.0]])
+    assert _raised(cells, np.array([0, 0, 1, 1]), weights).tolist() == [True, False]
 
 
 # joining table and sample

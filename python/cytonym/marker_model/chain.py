@@ -16,6 +16,7 @@ from .scores import Cells, Moments, absolute_scores, learn_moments, relative_sco
 NO_ORGAN = frozenset({"any", "blood", "immune"})
 ABSENT = -1e9
 RAISED, MOST = 1.2, 0.7
+FEWEST_COUNTS, RAISED_SHARE = 3, 0.5
 TELLING_UMIS = 50_000.0  # pooled UMIs that show a gene of one count in 10,000
 ROUNDS = 12
 SUPPORT = 0.28  # of a type's measurable defining genes must be on
@@ -165,17 +166,21 @@ def _sample_penalty(
 def _raised(cells: Cells, best: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(T,) whether the cells a type wins have more of its markers than the sample at large, or most of them.
 
-    A type can win cells that show nothing, because nobody shows its markers: it is not there. Types without cells pass.
+    A type can win cells that show nothing, because nobody shows its markers: it is not there. Genes are asked one by
+    one and vote by weight, so that one loud gene that others share does not speak for all. Types without cells pass.
     """
-    positive = np.maximum(weights, 0)
-    overall = np.asarray(cells.markers.sum(axis=0)).ravel() / max(int(cells.totals.sum()), 1)
+    overall = np.asarray(cells.markers.sum(axis=0)).ravel()
+    n_umis = max(int(cells.totals.sum()), 1)
     raised = np.ones(weights.shape[1], dtype=bool)
     for t in np.unique(best):
         own = best == t
-        found = float(np.asarray(cells.markers[own].sum(axis=0)).ravel() @ positive[:, t])
-        in_all = float(overall @ positive[:, t])
-        expected, everywhere = in_all * cells.totals[own].sum(), in_all * cells.totals.sum()
-        raised[t] = found > RAISED * expected or found > MOST * everywhere
+        genes = np.flatnonzero(weights[:, t] > 0)
+        found = np.asarray(cells.markers[own].sum(axis=0)).ravel()[genes]
+        everywhere = overall[genes]
+        expected = everywhere * (cells.totals[own].sum() / n_umis)
+        higher = (found > RAISED * expected) | (found > MOST * everywhere)
+        votes = weights[genes, t] * (everywhere >= FEWEST_COUNTS)
+        raised[t] = votes @ higher >= RAISED_SHARE * votes.sum() and bool(votes @ higher > 0)
     return raised
 
 
