@@ -22,6 +22,7 @@ ROUNDS = 12
 SUPPORT = 0.28  # of a type's measurable defining genes must be on
 MIDDLE = 1  # the scale on which support is tested
 TEMPER = 0.25
+RATIO, FEWEST_RATE = 2.0, 3e-5  # of a gene that is on: against other types' cells, and at all
 DOUBT = 0.15  # where nothing can be measured support is DOUBT / .5: just enough
 
 
@@ -257,17 +258,26 @@ def _support(
     """
     best, _ = _winners(smooth)
     order = _by_distance(centres)
-    background = np.asarray(cells.markers.sum(axis=0)).ravel() / max(int(cells.totals.sum()), 1)
     support = np.zeros((len(centres), defining.shape[1]))
+    sums, n_umis = np.asarray(cells.markers.sum(axis=0)).ravel(), int(cells.totals.sum())
     for t in np.unique(best):
         genes = np.flatnonzero(defining[:, t])
         of_type = np.flatnonzero(best == t)
+        background = _rate_of_others(sums, n_umis, cells.take(of_type))
         counts = np.zeros((len(centres), len(genes)))
         np.add.at(counts, cluster[of_type], cells.markers[of_type][:, genes].toarray())
         totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=len(centres))
         counts, totals = _pool_near(counts, totals, order)
         support[:, t] = _share_on(counts, totals, background[genes], defining[genes, t])
     return support
+
+
+def _rate_of_others(sums: np.ndarray, n_umis: int, own: Cells) -> np.ndarray:
+    """(G,) share of each gene in the UMIs of all other cells; 0 where those are too few to tell (a pure sample)."""
+    others = n_umis - int(own.totals.sum())
+    if others < TELLING_UMIS:
+        return np.zeros(len(sums))
+    return np.asarray((sums - np.asarray(own.markers.sum(axis=0)).ravel()) / others)
 
 
 def _by_distance(centres: np.ndarray) -> np.ndarray:
@@ -288,12 +298,10 @@ def _pool_near(counts: np.ndarray, totals: np.ndarray, order: np.ndarray) -> tup
 def _share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(K,) share of the weight of genes that are on.
 
-    On is a rate twice the sample's with two counts, or above one in 10,000 and .8 of the sample's with three. A gene
-    that is off counts as far as it could have been seen: by the chance of three counts at one in 10,000.
+    On is a rate twice that of the cells of other types (`background`), with three counts. A gene that is off counts as
+    far as it could have been seen: by the chance of three counts at one in 10,000.
     """
     rate = pooled / np.maximum(totals, 1)[:, None]
-    raised = (rate > 2 * background) & (pooled >= 2)
-    steady = (rate > 1e-4) & (pooled >= 3) & (rate > 0.8 * background)
-    on = raised | steady
+    on = (rate > RATIO * background) & (rate > FEWEST_RATE) & (pooled >= FEWEST_COUNTS)
     measurable = np.where(on, 1.0, gammainc(3, totals * 1e-4)[:, None])
     return np.asarray(((on * weight).sum(axis=1) + DOUBT) / ((measurable * weight).sum(axis=1) + 0.5))
