@@ -190,7 +190,9 @@ def _cloud_commands(commands: Any) -> None:
 
     cloud = group(commands, "cloud", "10x Cloud: token and models")
     token = group(cloud, "auth", "the token of your 10x Cloud account")
-    action(token, "setup", "store a token, typed or from standard input", lambda _: auth.set_up(os.environ, Path.home()))
+    action(
+        token, "setup", "store a token, typed or from standard input", lambda _: auth.set_up(os.environ, Path.home())
+    )
     action(
         token,
         "verify",

@@ -1,4 +1,4 @@
-"""`cytonym cloud ...`: set up, verify and remove the token, list the models. The command line prints what these give."""
+"""`cytonym cloud ...`: the token set up, verified and removed, the models listed; each call gives what to print."""
 
 from __future__ import annotations
 

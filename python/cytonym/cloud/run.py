@@ -143,8 +143,9 @@ def _analysed(
         return in_tries(once, client.pace)
     except PassingCloudError as exc:
         raise CloudError(
-            f"10x Cloud could not annotate {file.path.name} ({statistics.barcodes:,} cells) in {TRIES} tries. {exc} Run "
-            "the same command again to go on from what it has, or leave --cell-annotation-model out for a local model."
+            f"10x Cloud could not annotate {file.path.name} ({statistics.barcodes:,} cells) in {TRIES} tries. {exc} "
+            "Run the same command again to go on from what it has, or leave --cell-annotation-model out for a local "
+            "model."
         ) from exc
 
 
