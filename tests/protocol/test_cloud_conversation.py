@@ -116,7 +116,9 @@ def test_bodies(cloud, matrix):
             "withQualityScores": False,
         },
     }
-    assert str(matrix.parent) not in "".join(f"{seen.target}{seen.body!r}" for seen in cloud.seen if seen.step != "part")
+    assert str(matrix.parent) not in "".join(
+        f"{seen.target}{seen.body!r}" for seen in cloud.seen if seen.step != "part"
+    )
 
 
 @pytest.mark.parametrize("model", [None, "auto", "10x:auto", "10x:"])

@@ -153,7 +153,7 @@ def named_server(environment: Mapping[str, str]) -> str:
 
 def server_url(text: str, named_by: str | Path) -> str:
     """Scheme, host and path of a server, https where no scheme is named; plain http for this machine alone."""
-    url = text.strip().rstrip("/")
+    url = text.strip()
     url = url if "://" in url else f"https://{url}"
     if not is_safe_url(url):
         raise TokenError(
@@ -163,7 +163,7 @@ def server_url(text: str, named_by: str | Path) -> str:
     parts = urlsplit(url)
     if parts.query or parts.fragment:
         raise TokenError(f"{named_by}: '{url}' has more than scheme, host and path. Give it as https://<host>.")
-    return url
+    return url.rstrip("/")
 
 
 def is_safe_url(url: str) -> bool:

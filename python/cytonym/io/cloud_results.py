@@ -24,7 +24,6 @@ NO_LABEL = "no label returned"
 NEEDED_COLUMNS = (BARCODE, COARSE, FINE)
 LABELS = (BROAD, COARSE, FINE)
 NUMBERS = ("cell_count_in_model",)  # float64 here, NaN where the service says nothing
-READ_SIZE = 1 << 20  # bytes of JSON text
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def read_evidence(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of the results file one after the other, in bounded memory; one a barcode."""
     try:
         with gzip.open(path, "rb") as file:
-            for entry in ijson.items(file, "item", use_float=True, buf_size=READ_SIZE):
+            for entry in ijson.items(file, "item", use_float=True):
                 if isinstance(entry, dict):
                     yield entry
     except (OSError, EOFError, zlib.error, ijson.JSONError, ValueError) as exc:
