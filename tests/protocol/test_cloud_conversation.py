@@ -225,7 +225,7 @@ def test_one_line_before_anything_is_sent(cloud, matrix):
     cloud.on("register", 1, lambda: at_register.extend(cloud.lines))
     annotated(cloud, matrix)
     (line,) = [line for line in at_register if line.startswith("Sending")]
-    for words in ("matrix.h5 (10.5 MB", "barcodes of all cells", "no image", cloud.url, "terms and privacy policy"):
+    for words in ("matrix.h5 (10.5 MB", "barcodes of all cells", "no image", cloud.url, "under the End User License Agreement"):
         assert words in line
 
 

@@ -118,7 +118,7 @@ def _announce(client: CloudClient, journal: Journal, file: LocalFile, model: str
     else:
         LOGGER.info(
             "Sending %s (%.1f MB: counts, feature names and barcodes of all cells; its name; no image, no other file) "
-            "to %s for the model %s, under the terms and privacy policy of 10x Genomics that come with your account.",
+            "to %s for the model %s, under the End User License Agreement of 10x Genomics and the terms of your account.",
             file.path.name,
             file.size / 1e6,
             client.server,
