@@ -35,11 +35,11 @@ IGNORED_NUMBERS = ("localvmem", "mempercore", "maxjobs", "jobinterval", "uiport"
 
 DESCRIPTION = "Name the cell types of Visium HD and single-cell samples, offline."
 EPILOG = """exit codes:
-  0  done                              3  the matrix, table or sheet cannot be used
-  1  the run cannot go on              4  the model is unknown or not available
-  2  the command line is wrong         5  the output cannot be written
-  130  interrupted; the same command   6  10x Cloud failed
-       goes on where it stopped"""
+  0  done                              4  the model is unknown or not available
+  1  the run cannot go on              5  the output cannot be written
+  2  the command line is wrong         6  10x Cloud failed
+  3  the matrix, table or sheet cannot be used
+  130  interrupted; the same command goes on where it stopped"""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -43,10 +43,10 @@ def served(**changes: object) -> Iterator[FakeCloud]:
     assert SIGNATURE not in "\n".join(lines)
 
 
-def write_matrix(folder: Path) -> Path:
-    """A file of three parts; what is in it does not matter to the client."""
+def write_matrix(folder: Path, size: int = SIZE) -> Path:
+    """A file of so many bytes; what is in it does not matter to the client."""
     path = folder / "matrix.h5"
-    path.write_bytes(np.random.default_rng(3).bytes(SIZE))
+    path.write_bytes(np.random.default_rng(3).bytes(size))
     return path
 
 

@@ -6,13 +6,16 @@ import base64
 import gzip
 import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import pytest
 from cloud_run import BARCODES, QUICK, SIZE, TOKEN, annotated, client_of, files_of, served, write_matrix
 from fake_cloud import PART_SIZE
 
-from cytonym.cloud import CloudClient, CloudInput, CloudToken, Secret, run_cloud_annotation
+from cytonym.cloud import CloudClient, CloudInput, CloudToken, Secret, connect, run_cloud_annotation
 from cytonym.version import __version__
 
 FILES = "/api/cloud-analysis/files-api/v1"
@@ -225,7 +228,13 @@ def test_one_line_before_anything_is_sent(cloud, matrix):
     cloud.on("register", 1, lambda: at_register.extend(cloud.lines))
     annotated(cloud, matrix)
     (line,) = [line for line in at_register if line.startswith("Sending")]
-    for words in ("matrix.h5 (10.5 MB", "barcodes of all cells", "no image", cloud.url, "under the End User License Agreement"):
+    for words in (
+        "matrix.h5 (10.5 MB",
+        "barcodes of all cells",
+        "no image",
+        cloud.url,
+        "under the End User License Agreement",
+    ):
         assert words in line
 
 
@@ -249,6 +258,19 @@ def test_a_run_inside_10x_cloud_says_so(cloud, matrix):
     """In the analysis' description."""
     annotated(cloud, matrix, in_cloud=True)
     assert cloud.requests("start")[0].json["description"] == "Cell annotation (cloud)"
+
+
+def test_the_fake_from_a_shell():
+    """It says its addresses, serves, and at the end what it saw."""
+    fake = Path(__file__).with_name("fake_cloud.py")
+    command = [sys.executable, str(fake), f"--token={TOKEN}", "--fault=user=500:2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        addresses = json.loads(process.stdout.readline())
+        connect(client_of(addresses["url"]))
+        process.stdin.close()
+        told = json.loads(process.stdout.readline())
+    assert told == {"steps": ["user"] * 3, "complaints": []}
 
 
 def test_a_real_matrix(tmp_path, write_h5, rng):

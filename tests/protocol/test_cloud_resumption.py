@@ -123,6 +123,16 @@ def test_a_recorded_analysis_that_the_service_does_not_know(cloud, matrix):
     assert (sent(cloud), len(cloud.requests("start"))) == (2 * ["1", "2", "3"], 2)
 
 
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_recorded_analysis_of_another_account(cloud, matrix, code):
+    """The service has just taken the token: the analysis is the reason, so the run starts anew."""
+    annotated(cloud, matrix)
+    cloud.fail("poll", code)
+    annotated(cloud, matrix)
+    assert len(cloud.requests("start")) == 2
+    assert any("shows no analysis analysis-1 to this account" in line for line in cloud.lines)
+
+
 def test_a_recorded_file_that_the_service_does_not_know(cloud, matrix):
     """It is sent anew."""
     killed(cloud, matrix, "start", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import traceback
 from pathlib import Path
@@ -132,6 +133,15 @@ def test_files_that_are_no_token(tmp_path, case):
     shown = "".join(traceback.format_exception(stopped.value))
     assert TOKEN not in shown
     assert "mine" not in str(stopped.value)
+
+
+def test_a_pipe_is_good(tmp_path):
+    """What a shell makes of <(...), so that no file need hold the token."""
+    reader, writer = os.pipe()
+    os.write(writer, TOKEN.encode())
+    os.close(writer)
+    assert read_token(Path(f"/dev/fd/{reader}"), {}).secret.reveal() == TOKEN
+    os.close(reader)
 
 
 def test_files_that_cannot_be_read(tmp_path):

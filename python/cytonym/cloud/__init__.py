@@ -5,13 +5,14 @@ wire stay in `_cloud_api.py` and `io/cloud_results.py`.
 """
 
 from ._cloud_api import CloudClient, CloudModel, ModelChoice, Timeouts
-from .choice import check_model_name, choose_model, connect, without_prefix
-from .pace import Pace
+from .choice import check_model_name, check_sample, choose_model, connect, without_prefix
+from .pace import PREFLIGHT_PAUSE, Pace
 from .run import CloudInput, CloudResult, run_cloud_annotation
 from .statistics import SessionStatistics
 from .token import CloudToken, Secret, find_token
 
 __all__ = [
+    "PREFLIGHT_PAUSE",
     "CloudClient",
     "CloudInput",
     "CloudModel",
@@ -23,6 +24,7 @@ __all__ = [
     "SessionStatistics",
     "Timeouts",
     "check_model_name",
+    "check_sample",
     "choose_model",
     "connect",
     "find_token",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import secrets
 import string
 from collections.abc import Callable, Iterator, Mapping
@@ -172,9 +173,9 @@ class CloudClient:
         answer = self._call("GET", f"{FILES}/multipart/get-upload-url", what, query=query)
         url = self._signed(answer, "presignedUrl", what)
         headers = {"Content-MD5": md5, "Content-Type": "application/octet-stream", "Accept": "application/json"}
-        response = self._send(
-            self._storage, "PUT", url, what, data=content, headers=headers, timeout=self._timeouts.part
-        )
+        # as a stream: it goes in small blocks, each with the time-out for itself, so that a slow line can send it
+        options: dict[str, Any] = {"data": io.BytesIO(content), "headers": headers, "timeout": self._timeouts.part}
+        response = self._send(self._storage, "PUT", url, what, **options)
         self._check_storage(response, what)
         # under some encryptions an ETag is no MD5: the storage itself compares Content-MD5, and completing the ETags
         etag = response.headers.get("ETag", "")

@@ -1,16 +1,18 @@
-"""Whether the token and the model are good, asked before anything is sent."""
+"""Whether token, sample and model are good for 10x Cloud, asked before anything of the sample is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..errors import CloudAnswerError, CloudError, ModelError
+from ..errors import CloudAnswerError, CloudError, GenomeMismatch, InputError, ModelError
 from ._cloud_api import CloudClient, CloudModel, ModelChoice
 from .pace import PAUSE
 from .statistics import SessionStatistics
 from .tries import in_tries
 
 AUTO = "auto"
+GENOMES = ("GRCh38", "hg19", "mm10", "GRCm39")  # one of them stands in the name of a genome that has a model
+FEWEST_CELLS, MOST_CELLS = 100, 1_200_000
 
 
 def connect(client: CloudClient, statistics: SessionStatistics | None = None, *, pause: float = PAUSE) -> None:
@@ -30,6 +32,20 @@ def connect(client: CloudClient, statistics: SessionStatistics | None = None, *,
             f"Cannot connect to 10x Cloud: {exc} Nothing was sent. See that {client.server} can be reached from here, "
             "and try 'cytonym cloud auth verify'."
         ) from exc
+
+
+def check_sample(genome: str, n_cells: int, name: str) -> None:
+    """Raises what Space Ranger refuses: a genome without a model, too few or too many cells. `name` is the matrix's."""
+    if not any(known in genome for known in GENOMES):
+        raise GenomeMismatch(
+            f"10x Cloud has models for {', '.join(GENOMES)} only, but {name} holds "
+            f"{genome or 'no genome that it names'}. Leave --cell-annotation-model out for a local model."
+        )
+    if not FEWEST_CELLS <= n_cells <= MOST_CELLS:
+        raise InputError(
+            f"10x Cloud annotates {FEWEST_CELLS:,} to {MOST_CELLS:,} cells, but {name} holds {n_cells:,}. Leave "
+            "--cell-annotation-model out for a local model."
+        )
 
 
 def without_prefix(name: str | None) -> str | None:

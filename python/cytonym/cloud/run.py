@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CloudAnswerError, CloudError, CytonymError, DamagedDownload, PassingCloudError
+from ..errors import CloudAnswerError, CloudError, CytonymError, DamagedDownload, PassingCloudError, TokenRefused
 from ..io.cloud_results import (
     CloudCellTypes,
     CloudMetadata,
@@ -118,7 +118,7 @@ def _announce(client: CloudClient, journal: Journal, file: LocalFile, model: str
     else:
         LOGGER.info(
             "Sending %s (%.1f MB: counts, feature names and barcodes of all cells; its name; no image, no other file) "
-            "to %s for the model %s, under the End User License Agreement of 10x Genomics and the terms of your account.",
+            "to %s for the model %s, under the End User License Agreement of 10x Genomics and your account's terms.",
             file.path.name,
             file.size / 1e6,
             client.server,
@@ -182,10 +182,10 @@ def _wait(client: CloudClient, analysis_id: Id, journal: Journal, *, resumed: bo
     while True:
         try:
             state = client.analysis_state(analysis_id)
-        except CloudAnswerError as exc:
-            if first and resumed and exc.code == 404:  # of another account, or deleted
-                journal.forget_analysis()
-                journal.forget_upload()
+        except (CloudAnswerError, TokenRefused) as exc:
+            if first and resumed and (isinstance(exc, TokenRefused) or exc.code == 404):
+                raise _not_ours(analysis_id, journal) from exc
+            if isinstance(exc, TokenRefused):
                 raise
             shown.line(f"{exc} Asking again.")
         else:
@@ -198,6 +198,13 @@ def _wait(client: CloudClient, analysis_id: Id, journal: Journal, *, resumed: bo
             hours = client.pace.longest_wait / 3600
             raise CloudError(f"10x Cloud has not finished analysis {analysis_id} in {hours:.4g} hours. {GOES_ON}")
         time.sleep(client.pace.poll_interval)
+
+
+def _not_ours(analysis_id: Id, journal: Journal) -> PassingCloudError:
+    """A recorded analysis is deleted, or of another account than that of the token: the next try sends anew."""
+    journal.forget_analysis()
+    journal.forget_upload()
+    return PassingCloudError(f"10x Cloud shows no analysis {analysis_id} to this account; the run starts anew.")
 
 
 def _check_status(status: str | None, analysis_id: Id, journal: Journal) -> None:

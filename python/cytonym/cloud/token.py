@@ -187,7 +187,7 @@ def _is_loopback(host: str) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        if not path.is_file():
+        if not path.exists() or path.is_dir():  # a pipe is good: a secret store may give one
             raise TokenError(f"There is no token file {path}. {HOW_TO_GET_ONE}")
         with path.open("rb") as file:
             content = file.read(LONGEST_FILE + 1)

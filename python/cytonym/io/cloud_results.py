@@ -56,7 +56,7 @@ class CloudMetadata:
 def read_cloud_cell_types(path: Path, barcodes: Sequence[str] | np.ndarray) -> CloudCellTypes:
     """The table of the service's CSV; DamagedDownload if it is none, or not of this matrix."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as exc:
         raise DamagedDownload(f"{path.name} of 10x Cloud is not a whole CSV table: {exc}.") from exc
     return match_barcodes(table, barcodes, path.name)
