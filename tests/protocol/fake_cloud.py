@@ -338,7 +338,10 @@ class FakeCloud:
         content = self._content(params["filteredMatricesH5"])
         analysis_id = f"analysis-{len(self.analyses) + 1}"
         self.analyses[analysis_id] = list(self.plans[min(len(self.analyses), len(self.plans) - 1)])
-        self.outputs = _outputs(self.barcodes if self.barcodes is not None else _barcodes_of(content))
+        try:
+            self.outputs = _outputs(self.barcodes if self.barcodes is not None else _barcodes_of(content))
+        except (OSError, KeyError):  # what was sent is no 10x HDF5 file
+            self.analyses[analysis_id] = ["FAILED"]
         return {"analysisID": analysis_id}
 
     def _do_poll(self, _: Seen, analysis_id: str) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cytonym.cloud.pace import Pace
-from cytonym.cloud.token import CloudToken, Secret, find_token, read_token, server_url, store_token
+from cytonym.cloud.token import CloudToken, Secret, find_token, may_lead_to, read_token, server_url, store_token
 from cytonym.errors import TokenError
 
 TOKEN = "t0p-s3cret.token"
@@ -176,6 +176,15 @@ def test_servers_that_are_not(url):
     """The message names where the address stands."""
     with pytest.raises(TokenError, match="TENX_CLOUD_URL"):
         server_url(url, "TENX_CLOUD_URL")
+
+
+def test_addresses_that_a_server_hands_out():
+    """https anywhere; plain http on this machine only by a server that is there itself."""
+    distant, here = "https://cloud.example.org", "http://127.0.0.1:8080"
+    assert [may_lead_to(distant, url) for url in ("https://s.org/x?y=z", here, "http://s.org", "ftp://s.org")] == [
+        *(True, False, False, False)
+    ]
+    assert [may_lead_to(here, url) for url in ("https://s.org/x", here, "http://s.org")] == [True, True, False]
 
 
 def test_a_token_does_not_show_itself(caplog):

@@ -27,7 +27,7 @@ from urllib3.util.retry import Retry
 from ..errors import CloudAnswerError, TokenRefused
 from ..version import __version__
 from .pace import RETRIES, Pace
-from .token import CloudToken, is_safe_url
+from .token import CloudToken, may_lead_to
 
 ANNOTATION, FILES, PIPELINES, PROJECTS = (
     f"api/cloud-analysis/{name}-api/v1" for name in ("annotation", "files", "pipelines", "projects")
@@ -296,7 +296,7 @@ class CloudClient:
                 return response
             url = urljoin(url, response.headers["Location"])
             response.close()
-            if not is_safe_url(url):
+            if not may_lead_to(self.server, url):
                 raise CloudAnswerError(f"Could not {what}: 10x Cloud's storage leads to an address that is not https.")
         raise CloudAnswerError(f"Could not {what}: 10x Cloud's storage leads in circles.")
 
@@ -323,7 +323,7 @@ class CloudClient:
 
     def _signed(self, answer: Any, key: str, what: str) -> str:
         url = self._text(answer, key, what)
-        if not is_safe_url(url):
+        if not may_lead_to(self.server, url):
             raise CloudAnswerError(f"Could not {what}: 10x Cloud hands out an address that is not https.")
         return url
 

@@ -178,6 +178,11 @@ def is_safe_url(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
 
 
+def may_lead_to(server: str, url: str) -> bool:
+    """Whether a server may hand out that address: https, and http on this machine only if the server is there too."""
+    return is_safe_url(url) and (url.startswith("https:") or server.startswith("http:"))
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return host == LOOPBACK_NAME or ipaddress.ip_address(host).is_loopback
