@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from . import demo, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
+from .cloud import auth
 from .errors import CytonymError, InputError, UsageError
 from .io.files import output_error, write_json
 from .models import available_models
@@ -34,9 +35,10 @@ IGNORED_NUMBERS = ("localvmem", "mempercore", "maxjobs", "jobinterval", "uiport"
 
 DESCRIPTION = "Name the cell types of Visium HD and single-cell samples, offline."
 EPILOG = """exit codes:
-  0  done                              3  the matrix, table or sheet cannot be used
-  1  the run cannot go on              4  the model is unknown or not available
-  2  the command line is wrong         5  the output cannot be written
+  0  done                              4  the model is unknown or not available
+  1  the run cannot go on              5  the output cannot be written
+  2  the command line is wrong         6  10x Cloud failed
+  3  the matrix, table or sheet cannot be used
   130  interrupted; the same command goes on where it stopped"""
 
 
@@ -102,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--make-only", action="store_true", help="make the sample and stop")
     making.set_defaults(command=_demo)
 
+    _cloud_commands(commands)
     _stage_commands(commands)
     return top
 
@@ -167,6 +170,42 @@ def _runner_options(command: argparse.ArgumentParser) -> None:
         ignored.add_argument(f"--{name}", type=_count if name in IGNORED_NUMBERS else str, metavar="VALUE")
     for name in IGNORED_FLAGS:
         ignored.add_argument(f"--{name}", action="store_true")
+
+
+def _cloud_commands(commands: Any) -> None:
+    """The user's 10x Cloud account; nothing of a sample is sent by these."""
+
+    def group(parent: Any, name: str, text: str) -> Any:
+        command = parent.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        return command.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
+
+    def action(parent: Any, name: str, text: str, answer: Callable[[argparse.Namespace], str]) -> None:
+        command = parent.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.set_defaults(command=lambda options: print(answer(options)))
+        if name in ("verify", "models"):
+            command.add_argument("--tenx-cloud-token-path", metavar="PATH", type=Path, help="10x Cloud token file")
+
+    def places() -> dict[str, Path]:
+        return {"home": Path.home(), "folder": Path.cwd()}
+
+    cloud = group(commands, "cloud", "10x Cloud: token and models")
+    token = group(cloud, "auth", "the token of your 10x Cloud account")
+    action(
+        token, "setup", "store a token, typed or from standard input", lambda _: auth.set_up(os.environ, Path.home())
+    )
+    action(
+        token,
+        "verify",
+        "ask 10x Cloud whether it takes the token",
+        lambda options: auth.verify(options.tenx_cloud_token_path, os.environ, **places()),
+    )
+    action(token, "logout", "remove the stored token", lambda _: auth.log_out(Path.home()))
+    action(
+        group(cloud, "annotation", "cell annotation by 10x Cloud"),
+        "models",
+        "list the models of 10x Cloud",
+        lambda options: auth.list_models(options.tenx_cloud_token_path, os.environ, **places()),
+    )
 
 
 def _stage_commands(commands: Any) -> None:

@@ -39,3 +39,41 @@ class OutputError(CytonymError):
     """A file cannot be written: no permission, or no space. Exit code 5: free space or choose another folder."""
 
     exit_code = 5
+
+
+class TokenError(CytonymError):
+    """No usable 10x Cloud token on this machine: none found, not readable, or not a token. Exit code 1."""
+
+
+class CloudError(CytonymError):
+    """10x Cloud failed: not reached, refused, gave up, took too long, or sent damaged files. Exit code 6.
+
+    What local models produced is not touched; the same command later goes on where the cloud stopped.
+    """
+
+    exit_code = 6
+
+
+class TokenRefused(CloudError):
+    """10x Cloud does not take the token (401 or 403): it is wrong, expired or of another server."""
+
+
+class PassingCloudError(CloudError):
+    """A failure of 10x Cloud that another try may not meet."""
+
+
+class CloudAnswerError(PassingCloudError):
+    """No answer, or one that is an error or cannot be understood. `code` is the HTTP status, 0 where there is none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def is_refusal(self) -> bool:
+        """The same request will be refused again (4xx, except time-out and too many requests)."""
+        return 400 <= self.code < 500 and self.code not in (408, 429)
+
+
+class DamagedDownload(PassingCloudError):
+    """A file that 10x Cloud delivered is cut off, garbled, or does not fit the matrix."""
