@@ -19,9 +19,9 @@ from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
 from .matrix import CountMatrix
-from .models import jobs_for, named_cards
+from .models import jobs_for, models_home, named_models
 from .schemas import first_problem
-from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, MatrixInfo, Partition, Plan
+from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, Job, MatrixInfo, Partition, Plan
 from .version import __version__
 
 FEWEST_CELLS = 100
@@ -57,7 +57,8 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
     check_request(request)
     _check_token(request.tenx_cloud_token_path)
-    named_cards(request.cell_annotation_model, request.models_dir)
+    models_dir = request.models_dir or models_home()
+    named_models(request.cell_annotation_model, models_dir)
     if request.cloupe_group_name is not None and not re.fullmatch(r"[A-Za-z0-9\s_-]*", request.cloupe_group_name):
         raise CytonymError(
             f"--cloupe-group-name '{request.cloupe_group_name}' has invalid characters: letters, digits, blanks, "
@@ -65,7 +66,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         )
     located = locate_matrix(request.matrix)
     matrix, info, alerts, notes = _read_matrix(located, request.genome, folder)
-    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, request.models_dir)
+    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, models_dir)
     _check_cloupe(request.cloupe)
     plan = Plan(
         id=request.id,
@@ -75,9 +76,10 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         partitions=partitions(matrix.n_cells, request.partition_size),
         low_umi_threshold=request.low_umi_threshold,
         skip=tuple(stage for stage in SKIPPABLE_STAGES if stage in request.skip),
+        embeddings=request.embeddings,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),
-        notes=(*notes, *model_notes, *_cloupe_note(request.cloupe)),
+        notes=(*notes, *model_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
         versions=tool_versions(),
     )
     write_json(folder / PLAN_NAME, plan.to_json())
@@ -137,6 +139,11 @@ def _check_token(path: Path | None) -> None:
 def _check_cloupe(path: Path | None) -> None:
     if path is not None and path.suffix != ".cloupe":
         raise CytonymError(f"--cloupe {path} is not a Loupe file: its name must end in .cloupe.")
+
+
+def _embeddings_notes(request: AnnotateRequest, jobs: tuple[Job, ...]) -> tuple[str, ...]:
+    without = [job.card.name for job in jobs if request.embeddings and not job.card.embedding_size]
+    return tuple(f"{name} makes no embeddings; --embeddings is without effect on it." for name in without)
 
 
 def _cloupe_note(path: Path | None) -> tuple[str, ...]:

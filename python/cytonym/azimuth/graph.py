@@ -107,7 +107,9 @@ def _check(graph: Graph) -> None:
         if node.kind == "Dense":
             _check_dense(node, weights, values[node.inputs[0]].shape[1])
         try:
-            values[node.name] = LAYERS[node.kind].apply([values[name] for name in node.inputs], weights, **node.settings)
+            values[node.name] = LAYERS[node.kind].apply(
+                [values[name] for name in node.inputs], weights, **node.settings
+            )
         except ValueError as exc:
             raise ModelError(f"Layer '{node.name}' ({node.kind}) has weights of a wrong shape: {exc}.") from exc
         shape = values[node.name].shape

@@ -166,7 +166,15 @@ LAYERS: dict[str, Layer] = {
         most_inputs=None,
     ),
     **dict.fromkeys(
-        ("Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization", "Identity", "Flatten"),
+        (
+            "Dropout",
+            "GaussianDropout",
+            "GaussianNoise",
+            "AlphaDropout",
+            "ActivityRegularization",
+            "Identity",
+            "Flatten",
+        ),
         _SAME,
     ),
 }
