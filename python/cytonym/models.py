@@ -89,6 +89,12 @@ def find_model(name: str, models_dir: Path) -> Model:
     raise ModelError(f"'{name}' is not a model. {ways_out} See 'cytonym models list'.")
 
 
+def take_fractions(value: str | None, models_dir: Path) -> bool:
+    """Whether the named models, or the one that runs on human samples when none is named, work without raw counts."""
+    models = named_models(value, models_dir) or (default_model("human", models_dir)[0],)
+    return all(model.card.takes_normalised for model in models)
+
+
 def _runnable(model: Model) -> Model:
     if model.card.backend not in BACKENDS:
         raise ModelError(

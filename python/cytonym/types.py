@@ -133,6 +133,7 @@ class MatrixInfo:
     chemistry: str
     barcode_kind: str  # "cell", "bin", "sequence" or "other"
     median_umis: float
+    fractional: bool = False  # other values than counts, for models that take them
     converted: bool = False  # stages read `matrix.h5`, which preflight wrote, instead of the user's file
 
 
