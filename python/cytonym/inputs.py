@@ -56,7 +56,7 @@ def as_tenx_h5(
 ) -> tuple[TenxH5Source, str, tuple[str, ...]]:
     """The matrix as a 10x source, the name of its own format, and calm lines on how it was read.
 
-    A matrix of another format is written to `converted`, in a stream. `fractions` lets other values than counts through.
+    A matrix of another format is written to `converted`, in a stream. `fractions`: other values than counts, too.
     """
     if located.format == TENX:
         source = open_tenx_h5(located.path, fractions=fractions)

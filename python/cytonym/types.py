@@ -21,6 +21,7 @@ UNASSIGNED = "Unassigned"
 LOW_UMI_BARCODE = "Low UMI Barcode"
 COARSE_NOT_CONFIDENT = "Coarse Not Confidently Annotated"
 FINE_NOT_CONFIDENT = "Fine Not Confidently Annotated"
+NO_TYPE = (UNASSIGNED, LOW_UMI_BARCODE, COARSE_NOT_CONFIDENT)  # coarse labels that name no type
 LOW_UMI_THRESHOLD = 100
 LABEL_COLUMNS = ("broad_cell_type", "coarse_cell_type", "fine_cell_type")
 SKIPPABLE_STAGES = ("diffexp", "report")
