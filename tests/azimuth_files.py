@@ -20,6 +20,7 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder
 
 N_LEVELS = 8
+TRUNK = 4
 GENES = {  # type -> its genes
     "Immune cell|Lymphoid cell|B cell": ("MS4A1", "CD79A", "CD79B", "BANK1"),
     "Immune cell|Lymphoid cell|NK cell": ("NKG7", "GNLY", "KLRD1"),
@@ -70,6 +71,7 @@ def keras_file(
     """A `.keras` file: `weights` by layer name, `groups` the layer's group in the weights file, e.g. "dense_1"."""
     stored = io.BytesIO()
     with h5py.File(stored, "w") as file:
+        file.create_group("layers")
         for name, arrays in weights.items():
             variables = file.create_group(f"layers/{groups[name]}/vars")
             if named:
@@ -104,8 +106,8 @@ def classes() -> list[list[str]]:
     return found
 
 
-def weights_file(panel: Sequence[str] = PANEL, *, trunk: int = 4) -> bytes:
-    """The network: `trunk` dense layers (the last one is the embedding), then a dense softmax layer a level."""
+def weights_file(panel: Sequence[str] = PANEL, *, name: str = "dense") -> bytes:
+    """The network: four dense layers (the last one is the embedding), then a dense softmax layer a level."""
     genes, labels = sorted(panel), list(GENES)
     first = np.zeros((len(genes), len(labels)))
     for column, label in enumerate(labels):
@@ -114,21 +116,19 @@ def weights_file(panel: Sequence[str] = PANEL, *, trunk: int = 4) -> bytes:
                 first[genes.index(gene), column] = 1 / len(GENES[label])
     bias = [1.0 if label == "Unassigned" else 0.0 for label in labels]
     n_units = len(labels)
-    kernels = {"dense": (first, bias)}
-    for i in range(1, trunk):
-        kernels[f"dense_{i}"] = (np.eye(n_units), np.zeros(n_units))
+    kernels = {name: (first, bias)} | {f"{name}_{i}": (np.eye(n_units), np.zeros(n_units)) for i in range(1, TRUNK)}
     names = list(kernels)
     layers = [input_layer(len(genes))]
-    for source, name in zip(["input_layer", *names], names, strict=False):
-        layers.append(layer("Dense", name, source, units=n_units, activation="relu", use_bias=True))
+    for source, one in zip(["input_layer", *names], names, strict=False):
+        layers.append(layer("Dense", one, source, units=n_units, activation="relu", use_bias=True))
     outputs = []
     for level, found in enumerate(classes()):
-        name = f"dense_{trunk + level}"
+        head = f"{name}_{TRUNK + level}"
         into = [[float(_is_of(label, of_level)) for of_level in found] for label in labels]
-        kernels[name] = (np.array(into), np.zeros(len(found)))
-        layers.append(layer("Dense", name, names[-1], units=len(found), activation="softmax", use_bias=True))
-        outputs.append(name)
-    groups = {name: f"dense_{i}" if i else "dense" for i, name in enumerate(kernels)}
+        kernels[head] = (np.array(into), np.zeros(len(found)))
+        layers.append(layer("Dense", head, names[-1], units=len(found), activation="softmax", use_bias=True))
+        outputs.append(head)
+    groups = {one: f"dense_{i}" if i else "dense" for i, one in enumerate(kernels)}
     return keras_file(layers, outputs, kernels, groups=groups)
 
 

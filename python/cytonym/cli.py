@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from . import demo, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
+from .azimuth.published import RECORD
 from .errors import CytonymError, InputError, UsageError
 from .install import InstallRequest, install
 from .io.files import output_error, write_json
@@ -314,6 +315,7 @@ def _models_install(options: argparse.Namespace) -> None:
                 weights=options.weights,
                 tables=options.tables,
                 version=options.model_version,
+                record_url=RECORD,
             )
         )
     )

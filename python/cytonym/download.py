@@ -16,7 +16,7 @@ from .errors import ModelError
 from .io.files import output_error
 from .progress import track
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 PARTIAL = 206
 
@@ -75,23 +75,25 @@ def _fetch(remote: RemoteFile, part: Path) -> None:
     done = part.stat().st_size if part.exists() else 0
     if done == remote.size:
         return
+    headers = {"Range": f"bytes={done}-"} if 0 < done < remote.size else {}
+    cause: requests.RequestException | None = None
     try:
-        headers = {"Range": f"bytes={done}-"} if 0 < done < remote.size else {}
         with requests.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             answer.raise_for_status()
             goes_on = answer.status_code == PARTIAL
+            left = remote.size - done if goes_on else remote.size
             with part.open("ab" if goes_on else "wb") as handle:
-                for chunk in track(
-                    _sized(answer), total=remote.size - (done if goes_on else 0), label=remote.name, unit="B"
-                ):
+                for chunk in track(_sized(answer), total=left, label=remote.name, unit="B"):
                     handle.write(chunk)
+    except requests.exceptions.ChunkedEncodingError as exc:
+        cause = exc
     except requests.RequestException as exc:
         raise _unreachable(remote.url, exc) from exc
-    if part.stat().st_size != remote.size:
+    found = part.stat().st_size
+    if found != remote.size:
         raise ModelError(
-            f"{remote.url} broke off after {part.stat().st_size:,} of {remote.size:,} bytes. Run the same command "
-            "again to go on from there."
-        )
+            f"{remote.url} broke off after {found:,} of {remote.size:,} bytes. Run the same command again to go on."
+        ) from cause
 
 
 def _sized(answer: requests.Response) -> Iterator[tuple[bytes, int]]:

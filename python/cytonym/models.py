@@ -148,7 +148,5 @@ def model_of(job: Job, models_dir: Path) -> Model:
         raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
     model = installed_model(models_dir, job.model_path)
     if model.card != job.card:
-        raise ModelError(
-            f"{model.folder} holds another {job.card.name} than the plan was made with. Run preflight again."
-        )
+        raise ModelError(f"{model.folder} is not the model that the plan was made with. Run preflight again.")
     return model

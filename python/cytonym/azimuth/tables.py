@@ -55,12 +55,13 @@ def check_network(network: Graph, tables: Tables) -> None:
     names = [node.name for node in network.nodes]
     if EMBEDDING_LAYER not in names:
         raise ModelError(f"The weights have no layer '{EMBEDDING_LAYER}', which holds the embedding.")
-    values = network.run(np.zeros((1, network.width), dtype=np.float32), network.outputs)
+    rows = np.stack([np.zeros(network.width, dtype=np.float32), np.ones(network.width, dtype=np.float32)])
+    values = network.run(rows, network.outputs)
     for level, name in enumerate(network.outputs):
         found, wanted = values[name].shape[1], len(tables.classes[level])
         if found != wanted:
             raise ModelError(f"Level {level + 1} has {found} outputs, but its label encoder {wanted} classes.")
-        if not abs(float(values[name].sum()) - 1) < SUM_TOLERANCE:
+        if not (np.abs(values[name].sum(axis=1) - 1) < SUM_TOLERANCE).all():
             raise ModelError(f"The outputs of level {level + 1} are no probabilities: their sum is not 1.")
 
 
