@@ -28,7 +28,7 @@ from cytonym.backends import BACKENDS
 from cytonym.io.tenx_h5 import TenxH5Source
 from cytonym.markers import MarkerTable, load_markers
 from cytonym.matrix import CountMatrix, in_memory
-from cytonym.types import Model, UNASSIGNED, Predictions
+from cytonym.types import UNASSIGNED, Model, Predictions
 
 SETS = (
     "human_pbmc3k_filtered_feature_bc_matrix.h5:human_pbmc3k_labels.csv",

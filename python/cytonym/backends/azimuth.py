@@ -58,18 +58,17 @@ class AzimuthBackend:
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
         model, places = restore_model(fitted.meta, fitted.arrays), fitted.arrays[PLACES]
-        decoder, counts = Decoder(model.tables), block.counts()
-        parts = []
+        decoder, parts = Decoder(model.tables), []
         for first in range(block.start - block.start % BLOCK_ROWS, block.stop, BLOCK_ROWS):
-            start, stop = max(first, block.start), min(first + BLOCK_ROWS, block.stop)
-            cells = counts[start - block.start : stop - block.start]
-            scored = score_block(model, cells, places, row=start - first, normalise=fitted.meta["normalise"])
+            cells = block.rows(max(first, block.start), min(first + BLOCK_ROWS, block.stop))
+            counts, row = cells.counts(), cells.start - first
+            scored = score_block(model, counts, places, row=row, normalise=fitted.meta["normalise"])
             labels, codes, confidence = decoder.label(scored.class_ids, scored.probabilities)
             parts.append(
                 Predictions(
-                    start=start,
-                    barcodes=block.rows(start, stop).barcodes(),
-                    umi_counts=np.asarray(cells.sum(axis=1, dtype=np.float64)).ravel().astype(np.int64),
+                    start=cells.start,
+                    barcodes=cells.barcodes(),
+                    umi_counts=np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel().astype(np.int64),
                     labels=label_table(labels, model.tables.ontology),
                     label_codes=codes,
                     values={CONFIDENCE: confidence},
