@@ -82,8 +82,8 @@ def find_model(name: str, models_dir: Path) -> Model:
     ways_out = f"Models that can run: {', '.join([*embedded, *installed])}; or leave --cell-annotation-model out."
     if name.lower() == AZIMUTH:
         raise ModelError(
-            f"Pan-Human Azimuth is not installed in {models_dir}. {HOW_TO_INSTALL}; or name the folder that has it with "
-            f"--models-dir. {ways_out}"
+            f"Pan-Human Azimuth is not installed in {models_dir}. {HOW_TO_INSTALL}; or name the folder that has it "
+            f"with --models-dir. {ways_out}"
         )
     if name.lower() in CLOUD_MODELS or ":" in name:
         raise ModelError(f"The 10x cloud model '{name}' is not available in this version of cytonym. {ways_out}")
