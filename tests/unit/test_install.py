@@ -450,3 +450,16 @@ def test_pip_without_the_package_is_an_error(site, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r"pip could not download panhumanpy==1.0.0: .* --tables"):
         install(wanted)
     assert (tmp_path / "models" / DOWNLOADS / "panhumanpy_inference_model_v1.keras").exists()
+
+
+def test_the_command_prints_one_line_for_a_bad_file(tmp_path, capsys):
+    """Exit code 4, no traceback; what was asked for by mistake is named."""
+    (tmp_path / "weights.keras").write_bytes(b"PK\x03\x04 cut off")
+    arguments = ["models", "install", AZIMUTH, "--weights", str(tmp_path / "weights.keras")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--tables", str(tmp_path / "none"), "--models-dir", str(tmp_path / "models")])
+    said = capsys.readouterr()
+    assert (stopped.value.code, said.out) == (4, "")
+    assert said.err.startswith("ERROR: ")
+    assert said.err.count("\n") == 1
+    assert "weights.keras is not a whole .keras file" in said.err
