@@ -28,7 +28,7 @@ from cytonym.backends import BACKENDS
 from cytonym.io.tenx_h5 import TenxH5Source
 from cytonym.markers import MarkerTable, load_markers
 from cytonym.matrix import CountMatrix, in_memory
-from cytonym.types import UNASSIGNED, Predictions
+from cytonym.types import UNASSIGNED, Model, Predictions
 
 SETS = (
     "human_pbmc3k_filtered_feature_bc_matrix.h5:human_pbmc3k_labels.csv",
@@ -169,7 +169,7 @@ def annotate(matrix: CountMatrix) -> tuple[Predictions, dict[str, float]]:
     """The model's labels, through the interface that the product uses, and its CPU seconds."""
     backend = BACKENDS["markers"]
     started = time.process_time()
-    fitted = backend.fit(matrix, backend.models()[0])
+    fitted = backend.fit(matrix, Model(backend.models()[0]))
     learnt = time.process_time()
     predictions = Predictions.concatenate([backend.classify(block, fitted) for block in matrix.blocks()])
     return predictions, {"fit_s": learnt - started, "classify_s": time.process_time() - learnt}

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"
+os.environ["CYTONYM_HOME"] = str(PROJECT / "tests" / "no-models")  # a developer's own models must not run in tests
 
 
 @pytest.fixture

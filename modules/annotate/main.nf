@@ -103,10 +103,14 @@ def located(sample, folders) {
     if (options.tenx_cloud_token_path) {
         options.tenx_cloud_token_path = file(options.tenx_cloud_token_path, glob: false).toAbsolutePath()
     }
+    // a switch that is on stands alone, one that is off not at all
+    def given = options.findAll { _name, value -> value != false }.collect { name, value ->
+        "--${name.replace('_', '-')}${value == true ? '' : "=${quoted(value.toString())}"}"
+    }
     return files + [
         id: sample.id,
         matrix: inside ?: files.matrix,
-        options: options.collect { name, value -> "--${name.replace('_', '-')}=${quoted(value.toString())}" }.join(' '),
+        options: given.join(' '),
         missing: files.findAll { _name, path -> path == null }.keySet().collect { name ->
             "Sample ${sample.id}: there is no ${name} ${sample[name]}, looked for in ${folders.unique(false).join(' and ')}"
         },

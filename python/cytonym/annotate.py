@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .models import models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
 from .results import AnnotateResult, read_outs
@@ -12,6 +13,7 @@ from .run import RunFolder, run_folder
 from .stages import (
     CELL_TYPES_NAME,
     DIFFEXP_NAME,
+    EMBEDDINGS_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
@@ -21,6 +23,7 @@ from .stages import (
 from .types import AnnotateRequest, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
+TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME)
 REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 
 
@@ -30,7 +33,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
     `command_line` is what `_cmdline`, the page and the provenance show.
     """
     request = absolute(request)
-    threads = threads_of(request)
+    threads, models_dir = threads_of(request), request.models_dir or models_home()
     with run_folder(request, command_line, tool_versions(), lambda folder: preflight(request, folder)) as run:
         plan = read_plan(run.stages / PLAN_NAME)
         announce(plan)
@@ -41,7 +44,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
             model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
             fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
             parts = [work / f"predictions-{partition.index:05d}.h5" for partition in plan.partitions]
-            run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, fitted)
+            run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, models_dir, fitted)
             for index, part in enumerate(parts):
                 name = f"classify {model} {index + 1}/{len(parts)}"
                 run.stage(name, part, classify_stage, matrix, plan, model, fitted, index, part, threads=threads)
@@ -82,6 +85,6 @@ def announce(plan: Plan) -> None:
 def _published(run: RunFolder) -> dict[Path, Path]:
     """Stage files and their places under outs/."""
     found = sorted((run.stages / "cell_types").rglob("*"))
-    tables = {path: path.relative_to(run.stages) for path in found if path.name in (CELL_TYPES_NAME, DIFFEXP_NAME)}
+    tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
     summaries = (run.stages / "report" / name for name in REPORT_FILES)
     return tables | {path: Path(path.name) for path in summaries if path.is_file()}

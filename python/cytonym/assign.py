@@ -10,6 +10,7 @@ import numpy as np
 from .types import (
     LABEL_COLUMNS,
     LOW_UMI_BARCODE,
+    NO_TYPE,
     UNASSIGNED,
     Alert,
     CellTypes,
@@ -67,7 +68,7 @@ def model_metrics(plan: Plan, job: Job, fitted: Fitted, cell_types: CellTypes) -
         "n_low_umi": n_low_umi,
         "low_umi_share": round(n_low_umi / n_cells, 4),
         "median_umis": float(np.median(table["umi_count"])),
-        "n_types": len(composition.index.difference([UNASSIGNED, LOW_UMI_BARCODE])),
+        "n_types": len(composition.index.difference(NO_TYPE)),
         "composition": {str(name): int(count) for name, count in ordered},
         **{name: fitted.meta[name] for name in TOLD_BY_MODELS if name in fitted.meta},
         "alerts": [asdict(alert) for alert in alerts],

@@ -17,17 +17,21 @@ from tqdm import tqdm
 
 from . import demo, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
+from .azimuth.published import RECORD
 from .cloud import auth
 from .errors import CytonymError, InputError, UsageError
+from .install import InstallRequest, install
 from .io.files import output_error, write_json
-from .models import available_models
+from .io.model_store import remove_model, verified_sha256
+from .models import AZIMUTH, available_models, find_model, models_home
 from .preflight import check_request, preflight, read_plan
 from .progress import LOGGER
 from .run import check_folder
-from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, AnnotateRequest
+from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, AnnotateRequest, Model
 from .version import __version__
 
 INTERRUPTED = 130
+MODELS_DIR_HELP = "folder of installed models [default: $CYTONYM_HOME/models]"
 # of the Martian runner: taken, and without meaning here
 IGNORED_VALUES = ("jobmode", "localvmem", "mempercore", "maxjobs", "jobinterval", "overrides", "vdrmode", "uiport")
 IGNORED_FLAGS = ("disable-ui", "noexit", "nopreflight")
@@ -86,14 +90,7 @@ def parser() -> argparse.ArgumentParser:
     _runner_options(main_job)
     main_job.set_defaults(command=_annotate)
 
-    models = commands.add_parser(
-        "models", help="list the models that can run", description="Models of this installation."
-    )
-    actions = models.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
-    listing = actions.add_parser(
-        "list", help="list the models that can run", description="List the models that can run."
-    )
-    listing.set_defaults(command=_models_list)
+    _models_commands(commands)
 
     making = commands.add_parser("demo", help="make a small tissue sample and annotate it", description=DEMO)
     making.add_argument(
@@ -107,6 +104,33 @@ def parser() -> argparse.ArgumentParser:
     _cloud_commands(commands)
     _stage_commands(commands)
     return top
+
+
+def _models_commands(commands: Any) -> None:
+    models = commands.add_parser("models", help="list, install and remove models", description="Models that can run.")
+    actions = models.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
+
+    def action(name: str, text: str, command: Any, *, named: bool = True) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if named:
+            made.add_argument("name", metavar="NAME", help=f"name of the model, e.g. {AZIMUTH}")
+        made.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
+        made.set_defaults(command=command)
+        return made
+
+    action("list", "list the models that can run", _models_list, named=False)
+    action("info", "show a model's version, licence and checksums", _models_info)
+    action("remove", "delete an installed model", _models_remove)
+    installing = action("install", "install a model from files, or download it", _models_install)
+    add = installing.add_argument
+    add("--weights", metavar="FILE", type=Path, help="its .keras file [default: downloaded, by its DOI]")
+    add(
+        "--tables",
+        metavar="PATH",
+        type=Path,
+        help="its tables: the wheel of panhumanpy, zipped or unpacked, or a folder of it [default: downloaded, by pip]",
+    )
+    add("--model-version", metavar="NAME", help="v0 or v1 [default: told by the weights; v1 where they are downloaded]")
 
 
 def _annotate_options(command: argparse.ArgumentParser) -> None:
@@ -147,7 +171,8 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
         help=f"cells with fewer UMIs get the coarse type 'Low UMI Barcode' [default: {LOW_UMI_THRESHOLD}]",
     )
     add("--skip", metavar="STAGES", type=_names, default=(), help=f"leave out stages: {', '.join(SKIPPABLE_STAGES)}")
-    add("--models-dir", metavar="DIR", type=Path, help="folder of installed models [default: $CYTONYM_HOME/models]")
+    add("--embeddings", action="store_true", help="write the embeddings, too, of models that have them")
+    add("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
     add(
         "--partition-size",
         metavar="NUM",
@@ -232,7 +257,7 @@ def _stage_commands(commands: Any) -> None:
     planning.set_defaults(command=_preflight)
 
     fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
-    fitting.add_argument("--models-dir", metavar="DIR", type=Path, help="folder of installed models")
+    fitting.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
     fitting.set_defaults(command=_fit)
 
     classifying = stage("classify", "label one partition of the cells", "matrix", "plan", "model", "fitted", "output")
@@ -304,10 +329,63 @@ def _dry(request: AnnotateRequest, command_line: str) -> None:
 
 
 def _models_list(options: argparse.Namespace) -> None:
-    cards = available_models()
-    width = max(len(name) for name in cards)
-    for name, card in cards.items():
-        print(f"{name:<{width}}  {'/'.join(card.species):<11}  {card.version:<8}  {card.title}")
+    models = available_models(_models_dir(options))
+    lines = [
+        (name, "/".join(m.card.species), m.card.version, m.card.title, "installed" if m.folder else "embedded")
+        for name, m in models.items()
+    ]
+    if AZIMUTH not in models:
+        lines.append((AZIMUTH, "human", "", "Pan-Human Azimuth", f"not installed: cytonym models install {AZIMUTH}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _models_info(options: argparse.Namespace) -> None:
+    _print_model(find_model(options.name, _models_dir(options)))
+
+
+def _models_install(options: argparse.Namespace) -> None:
+    _print_model(
+        install(
+            InstallRequest(
+                name=options.name,
+                models_dir=_models_dir(options),
+                weights=options.weights,
+                tables=options.tables,
+                version=options.model_version,
+                record_url=RECORD,
+            )
+        )
+    )
+
+
+def _models_remove(options: argparse.Namespace) -> None:
+    remove_model(_models_dir(options), options.name)
+    print(f"Removed {options.name}.")
+
+
+def _models_dir(options: argparse.Namespace) -> Path:
+    return (options.models_dir or models_home()).absolute()
+
+
+def _print_model(model: Model) -> None:
+    card = model.card
+    rows = {
+        "Name": card.name,
+        "Title": card.title,
+        "Version": card.version,
+        "Species": " and ".join(card.species),
+        "Licence": card.licence,
+        "DOI": card.doi,
+        "Folder": str(model.folder or ""),
+        "SHA-256": verified_sha256(model),
+    }
+    for name, text in rows.items():
+        if text:
+            print(f"{name + ':':<9} {text}")
+    for source in card.sources:
+        print(f"  {source.sha256[:16]}  {source.known_as or 'unknown checksum':<33}  {source.name}")
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -342,7 +420,7 @@ def _preflight(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    stages.fit_stage(options.matrix, read_plan(options.plan), options.model, options.output)
+    stages.fit_stage(options.matrix, read_plan(options.plan), options.model, _models_dir(options), options.output)
 
 
 def _classify(options: argparse.Namespace) -> None:

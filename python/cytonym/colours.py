@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from .types import LOW_UMI_BARCODE, UNASSIGNED
+from .types import COARSE_NOT_CONFIDENT, FINE_NOT_CONFIDENT, LOW_UMI_BARCODE, UNASSIGNED
 
 # Any two differ by at least 0.064 in OKLab for normal sight, protanopia and deuteranopia, 0.049 for tritanopia (by the
 # matrices of Machado 2009); chosen greedily, farthest first, among colours that show on white and on black.
@@ -14,7 +14,12 @@ PALETTE = (
     *("#1ef0b4", "#b4b45a", "#2da596", "#5a2d96", "#964bff", "#875a00", "#870f5a", "#e10fc3"),
     *("#b4d2ff", "#006987", "#f06987", "#a5a5ff", "#b4695a", "#b42d96", "#873c3c", "#a5c396"),
 )
-NO_TYPE_COLOURS = {UNASSIGNED: "#8c8c8c", LOW_UMI_BARCODE: "#c0c0c0"}
+NO_TYPE_COLOURS = {
+    UNASSIGNED: "#8c8c8c",
+    COARSE_NOT_CONFIDENT: "#a6a6a6",
+    FINE_NOT_CONFIDENT: "#a6a6a6",
+    LOW_UMI_BARCODE: "#c0c0c0",
+}
 
 
 def type_colours(names: Iterable[str]) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .backends import BACKENDS
 from .matrix import CountMatrix
-from .types import Fitted, Job
+from .types import Fitted, Model
 
 
-def fit(matrix: CountMatrix, job: Job) -> Fitted:
+def fit(matrix: CountMatrix, model: Model) -> Fitted:
     """What `classify` needs besides the cells; the same for any number of partitions and threads."""
-    return BACKENDS[job.card.backend].fit(matrix, job.card)
+    return BACKENDS[model.card.backend].fit(matrix, model)

@@ -51,15 +51,19 @@ def locate_matrix(path: Path) -> LocatedMatrix:
     )
 
 
-def as_tenx_h5(located: LocatedMatrix, converted: Path) -> tuple[TenxH5Source, str, tuple[str, ...]]:
+def as_tenx_h5(
+    located: LocatedMatrix, converted: Path, *, fractions: bool = False
+) -> tuple[TenxH5Source, str, tuple[str, ...]]:
     """The matrix as a 10x source, the name of its own format, and calm lines on how it was read.
 
-    A matrix of another format is written to `converted`, in a stream.
+    A matrix of another format is written to `converted`, in a stream. `fractions`: other values than counts, too.
     """
     if located.format == TENX:
-        source = open_tenx_h5(located.path)
+        source = open_tenx_h5(located.path, fractions=fractions)
         return source, source.format, ()
-    foreign: ForeignSource = open_mex(located.path) if located.format == MEX else open_h5ad(located.path)
+    foreign: ForeignSource = (
+        open_mex(located.path) if located.format == MEX else open_h5ad(located.path, fractions=fractions)
+    )
     header = foreign.header
     with TenxH5Writer(
         converted,
@@ -68,7 +72,8 @@ def as_tenx_h5(located: LocatedMatrix, converted: Path) -> tuple[TenxH5Source, s
         feature_types=header.feature_types,
         genomes=header.genomes,
         chemistry=header.chemistry,
+        fractions=foreign.fractional,
     ) as out:
         for cells, barcodes in foreign.blocks():
             out.append(cells, barcodes)
-    return open_tenx_h5(converted), located.format, foreign.notes
+    return open_tenx_h5(converted, fractions=fractions), located.format, foreign.notes

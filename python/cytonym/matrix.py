@@ -29,7 +29,10 @@ class Features:
 
 
 class MatrixSource(Protocol):
-    """Where counts come from. `read_rows` returns cells x Gene Expression features, int32, column indices sorted."""
+    """Where counts come from. `read_rows` returns cells x Gene Expression features, int32, column indices sorted.
+
+    A source of other values than counts, for models that take them, gives float32.
+    """
 
     @property
     def features(self) -> Features: ...

@@ -1,4 +1,4 @@
-"""Which models exist, and which of them a request means."""
+"""Which models exist, embedded or installed, and which of them a request means."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 
 from .backends import BACKENDS
 from .errors import ModelError
-from .types import Job, ModelCard
+from .io.model_store import installed_model, installed_names, verified_sha256
+from .types import Job, Model
 
 # names that people know from Space Ranger; they run once their backend is in `BACKENDS`
 CLOUD_MODELS = ("auto", "human_pca_v1_beta", "mouse_pca_v1_beta")
 AZIMUTH = "pan_human_azimuth"
 RESERVED_FOLDERS = ("Markers", "Azimuth", "10x_Cloud", "CAS", "Consensus")
 DEFAULT_MODEL = "markers"
+HOW_TO_INSTALL = (
+    f"Install it with 'cytonym models install {AZIMUTH}', which downloads it, or, without a network, with "
+    f"'cytonym models install {AZIMUTH} --weights FILE.keras --tables WHEEL_OR_FOLDER'"
+)
 
 
 def models_home() -> Path:
@@ -21,13 +26,20 @@ def models_home() -> Path:
     home = os.environ.get("CYTONYM_HOME")
     if home:
         return Path(home) / "models"
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "cytonym" / "models"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - no home: no error
+    return Path(data) / "cytonym" / "models"
 
 
-def available_models() -> dict[str, ModelCard]:
-    """The models that can run without any installation, by name."""
-    return {card.name: card for backend in BACKENDS.values() for card in backend.models()}
+def embedded_models() -> dict[str, Model]:
+    """The models that run without any installation, by name."""
+    return {card.name: Model(card) for backend in BACKENDS.values() for card in backend.models()}
+
+
+def available_models(models_dir: Path) -> dict[str, Model]:
+    """The models that can run, by name: embedded ones, then those in the folder."""
+    embedded = embedded_models()
+    installed = {name: installed_model(models_dir, name) for name in installed_names(models_dir)}
+    return embedded | {name: model for name, model in installed.items() if name not in embedded}
 
 
 def parse_names(value: str | None) -> tuple[str, ...]:
@@ -42,50 +54,102 @@ def parse_names(value: str | None) -> tuple[str, ...]:
     return names
 
 
-def named_cards(value: str | None, models_dir: Path | None = None) -> tuple[ModelCard, ...]:
-    """The cards of the named models, in the order given; the default model's if none is named.
+def named_models(value: str | None, models_dir: Path) -> tuple[Model, ...]:
+    """The named models, in the order given; none if none is named.
 
     Raises ModelError for a name that is unknown or not available, and for two models that write to one folder.
     """
-    known = available_models()
-    cards = [_card(name, known, models_dir or models_home()) for name in parse_names(value) or (DEFAULT_MODEL,)]
-    folders: dict[str, str] = {}
-    for card in cards:
-        if card.folder.lower() in folders:
+    models = tuple(find_model(name, models_dir) for name in parse_names(value))
+    names: dict[str, str] = {}
+    for card in (model.card for model in models):
+        if card.folder.lower() in names:
             raise ModelError(
-                f"{folders[card.folder.lower()]} and {card.name} both write to outs/cell_types/{card.folder}. Run them "
+                f"{names[card.folder.lower()]} and {card.name} both write to outs/cell_types/{card.folder}. Run them "
                 "one at a time, each with its own --id."
             )
-        folders[card.folder.lower()] = card.name
-    return tuple(cards)
+        names[card.folder.lower()] = card.name
+    return models
 
 
-def _card(name: str, known: dict[str, ModelCard], models_dir: Path) -> ModelCard:
-    if name in known:
-        return known[name]
-    ways_out = f"Models that can run: {', '.join(known)}; or leave --cell-annotation-model out."
+def find_model(name: str, models_dir: Path) -> Model:
+    """The model of that name: embedded, else installed; ModelError, with what can be done, if it cannot run."""
+    embedded = embedded_models()
+    if name in embedded:
+        return embedded[name]
+    installed = installed_names(models_dir)
+    if name in installed:
+        return _runnable(installed_model(models_dir, name))
+    ways_out = f"Models that can run: {', '.join([*embedded, *installed])}; or leave --cell-annotation-model out."
+    if name.lower() == AZIMUTH:
+        raise ModelError(
+            f"Pan-Human Azimuth is not installed in {models_dir}. {HOW_TO_INSTALL}; or name the folder that has it "
+            f"with --models-dir. {ways_out}"
+        )
     if name.lower() in CLOUD_MODELS or ":" in name:
         raise ModelError(f"The 10x cloud model '{name}' is not available in this version of cytonym. {ways_out}")
-    if name.lower() == AZIMUTH:
-        raise ModelError(f"Pan-Human Azimuth is not available in this version of cytonym. {ways_out}")
     if os.sep in name or Path(name).is_dir() or (models_dir / name).is_dir():
         raise ModelError(f"{name}: reference models are not available in this version of cytonym. {ways_out}")
     raise ModelError(f"'{name}' is not a model. {ways_out} See 'cytonym models list'.")
 
 
-def jobs_for(
-    value: str | None, species: str, models_dir: Path | None = None
-) -> tuple[tuple[Job, ...], tuple[str, ...]]:
-    """The models to run on a sample of that species, and a calm line that says why when none was named."""
-    cards = named_cards(value, models_dir)
-    for card in cards:
+def take_fractions(value: str | None, models_dir: Path) -> bool:
+    """Whether the named models, or the one that runs on human samples when none is named, work without raw counts."""
+    models = named_models(value, models_dir) or (default_model("human", models_dir)[0],)
+    return all(model.card.takes_normalised for model in models)
+
+
+def _runnable(model: Model) -> Model:
+    if model.card.backend not in BACKENDS:
+        raise ModelError(
+            f"{model.card.name} needs '{model.card.backend}', which this version of cytonym does not have. "
+            "Install a newer cytonym."
+        )
+    return model
+
+
+def jobs_for(value: str | None, species: str, models_dir: Path) -> tuple[tuple[Job, ...], tuple[str, ...]]:
+    """The models to run on a sample of that species, and a calm line that says which and why when none was named.
+
+    An installed model's files are compared with its card here, once.
+    """
+    models = named_models(value, models_dir)
+    notes: tuple[str, ...] = ()
+    if value is None:
+        model, note = default_model(species, models_dir)
+        models, notes = (model,), (note,)
+    for card in (model.card for model in models):
         if species not in card.species:
             raise ModelError(
                 f"{card.name} was made for {' and '.join(card.species)}, but the sample is {species}. "
                 "Choose another model with --cell-annotation-model."
             )
-    notes: tuple[str, ...] = ()
-    if value is None:
-        why = "Pan-Human Azimuth is not installed" if species == "human" else "it is the local model for mouse"
-        notes = (f"No model was named: the embedded marker model runs ({why}). Nothing leaves this machine.",)
-    return tuple(Job(card) for card in cards), notes
+    return tuple(_job(model) for model in models), notes
+
+
+def default_model(species: str, models_dir: Path) -> tuple[Model, str]:
+    """The local model that runs when none is named, Azimuth for human if installed, and the line that says so."""
+    if species == "human" and AZIMUTH in installed_names(models_dir):
+        why = "it is installed, and the sample is human"
+        return find_model(AZIMUTH, models_dir), _told("Pan-Human Azimuth", why)
+    why = "Pan-Human Azimuth is not installed" if species == "human" else "it is the local model for mouse"
+    return find_model(DEFAULT_MODEL, models_dir), _told("the embedded marker model", why)
+
+
+def _told(model: str, why: str) -> str:
+    return f"No model was named: {model} runs ({why}). Nothing leaves this machine."
+
+
+def _job(model: Model) -> Job:
+    return Job(model.card, model.folder.name if model.folder else None, verified_sha256(model))
+
+
+def model_of(job: Job, models_dir: Path) -> Model:
+    """The planned job's model with its folder; ModelError if what is installed is not what was planned."""
+    if job.model_path is None:
+        return Model(job.card)
+    if job.model_path not in installed_names(models_dir):
+        raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
+    model = installed_model(models_dir, job.model_path)
+    if model.card != job.card:
+        raise ModelError(f"{model.folder} is not the model that the plan was made with. Run preflight again.")
+    return model

@@ -19,9 +19,9 @@ from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
 from .matrix import CountMatrix
-from .models import jobs_for, named_cards
+from .models import jobs_for, models_home, take_fractions
 from .schemas import first_problem
-from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, MatrixInfo, Partition, Plan
+from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, Job, MatrixInfo, Partition, Plan
 from .version import __version__
 
 FEWEST_CELLS = 100
@@ -57,15 +57,18 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
     check_request(request)
     _check_token(request.tenx_cloud_token_path)
-    named_cards(request.cell_annotation_model, request.models_dir)
+    models_dir = request.models_dir or models_home()
+    fractions = take_fractions(request.cell_annotation_model, models_dir)
     if request.cloupe_group_name is not None and not re.fullmatch(r"[A-Za-z0-9\s_-]*", request.cloupe_group_name):
         raise CytonymError(
             f"--cloupe-group-name '{request.cloupe_group_name}' has invalid characters: letters, digits, blanks, "
             "underscores and hyphens are allowed."
         )
     located = locate_matrix(request.matrix)
-    matrix, info, alerts, notes = _read_matrix(located, request.genome, folder)
-    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, request.models_dir)
+    matrix, info, alerts, notes = _read_matrix(located, request.genome, folder, fractions)
+    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, models_dir)
+    if info.fractional:
+        alerts = (*alerts, _check_fractions(located.path, jobs))
     _check_cloupe(request.cloupe)
     plan = Plan(
         id=request.id,
@@ -73,11 +76,12 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         matrix=info,
         jobs=jobs,
         partitions=partitions(matrix.n_cells, request.partition_size),
-        low_umi_threshold=request.low_umi_threshold,
-        skip=tuple(stage for stage in SKIPPABLE_STAGES if stage in request.skip),
+        low_umi_threshold=0 if info.fractional else request.low_umi_threshold,
+        skip=tuple(s for s in SKIPPABLE_STAGES if s in request.skip or (s == "diffexp" and info.fractional)),
+        embeddings=request.embeddings,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),
-        notes=(*notes, *model_notes, *_cloupe_note(request.cloupe)),
+        notes=(*notes, *model_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
         versions=tool_versions(),
     )
     write_json(folder / PLAN_NAME, plan.to_json())
@@ -86,7 +90,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
 
 def open_matrix(path: Path, plan: Plan) -> CountMatrix:
     """The planned sample's counts, for a stage: `path` is the user's matrix, or what preflight made of it."""
-    source = open_tenx_h5(locate_matrix(path).path)
+    source = open_tenx_h5(locate_matrix(path).path, fractions=plan.matrix.fractional)
     if source.n_cells != plan.matrix.n_cells:
         raise InputError(f"{path} holds {source.n_cells} cells, but the plan was made for {plan.matrix.n_cells}.")
     return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=path)
@@ -148,6 +152,11 @@ def _check_cloupe(path: Path | None) -> None:
         raise CytonymError(f"--cloupe {path} is not a Loupe file: its name must end in .cloupe.")
 
 
+def _embeddings_notes(request: AnnotateRequest, jobs: tuple[Job, ...]) -> tuple[str, ...]:
+    without = [job.card.name for job in jobs if request.embeddings and not job.card.embedding_size]
+    return tuple(f"{name} makes no embeddings; --embeddings is without effect on it." for name in without)
+
+
 def _cloupe_note(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
@@ -157,15 +166,28 @@ def _cloupe_note(path: Path | None) -> tuple[str, ...]:
     )
 
 
+def _check_fractions(path: Path, jobs: tuple[Job, ...]) -> Alert:
+    """What a reader must know of results without counts; InputError if a model needs counts."""
+    for card in (job.card for job in jobs if not job.card.takes_normalised):
+        raise InputError(
+            f"{path} holds fractional values, not UMI counts, and {card.name} needs counts. Give raw counts."
+        )
+    message = (
+        "The matrix holds values that are not whole numbers. There is no differential expression and no low-UMI rule, "
+        "and umi_count is the sum of the values."
+    )
+    return Alert("WARN", "No UMI counts", message)
+
+
 def _read_matrix(
-    located: LocatedMatrix, genome: str | None, folder: Path
+    located: LocatedMatrix, genome: str | None, folder: Path, fractions: bool
 ) -> tuple[TenxH5Source, MatrixInfo, tuple[Alert, ...], tuple[str, ...]]:
     """The matrix as a checked 10x source, converted into `folder` if it is of another format."""
     path = located.path
-    source, named, notes = as_tenx_h5(located, folder / CONVERTED_NAME)
+    source, named, notes = as_tenx_h5(located, folder / CONVERTED_NAME, fractions=fractions)
     alerts = _check_cells(source, path)
     umis, n_nonzeros = source.check_counts()
-    if not umis.any():
+    if not n_nonzeros:
         raise InputError(f"{path} holds no Gene Expression counts at all: every value is zero.")
     found, species, species_alerts = resolve_species(source.genomes, source.features, genome, path)
     kind = barcode_kind(source.read_barcodes(0, min(source.n_cells, FEWEST_CELLS)))
@@ -182,6 +204,7 @@ def _read_matrix(
         chemistry=source.chemistry,
         barcode_kind=kind,
         median_umis=float(np.median(umis)),
+        fractional=source.fractional,
         converted=located.format != TENX,
     )
     return source, info, (*alerts, *species_alerts, *_sample_alerts(info, located)), notes

@@ -15,7 +15,7 @@ from .io.loupe_csv import loupe_table, write_loupe_csv
 from .page import render_page
 from .page.data import page_data
 from .schemas import first_problem
-from .types import Alert, DiffExp, Job, Plan
+from .types import Alert, DiffExp, Job, ModelCard, Plan
 
 PAGE_NAME = "web_summary_cell_types.html"
 LOUPE_NAME = "loupe_cell_types.csv"
@@ -95,6 +95,7 @@ def sample_provenance(plan: Plan, models: Sequence[ReportInput], command_line: s
                 "version": model.job.card.version,
                 "licence": model.job.card.licence,
                 "sha256": model.job.model_sha256,
+                **_published(model.job.card),
             }
             for model in models
         ],
@@ -106,6 +107,13 @@ def sample_provenance(plan: Plan, models: Sequence[ReportInput], command_line: s
             "cloupe_group_name": plan.cloupe_group_name,
         },
     }
+
+
+def _published(card: ModelCard) -> dict[str, Any]:
+    """Where an installed model comes from; nothing for a model that comes with cytonym."""
+    if not card.sources:
+        return {}
+    return {"doi": card.doi, "sources": [asdict(source) for source in card.sources]}
 
 
 def write_report(folder: Path, report: Report) -> None:

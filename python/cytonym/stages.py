@@ -14,10 +14,12 @@ from .classify import classify
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
 from .fit import fit
-from .io.arrays import read_fitted, read_predictions, write_fitted, write_predictions
+from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
 from .io.cell_types_csv import read_cell_types, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
+from .io.embeddings_npz import write_embeddings
 from .io.files import write_json
+from .models import model_of
 from .preflight import open_matrix
 from .progress import LOGGER
 from .report import ReportInput, report, write_report
@@ -25,6 +27,7 @@ from .types import Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
 METRICS_NAME = "model_metrics.json"
+EMBEDDINGS_NAME = "embeddings.npz"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 
 
@@ -37,11 +40,13 @@ def planned_job(plan: Plan, model: str) -> Job:
         raise ModelError(f"The plan has no model '{model}', only {names}.") from exc
 
 
-def fit_stage(matrix_path: Path, plan: Plan, model: str, output: Path) -> None:
-    fitted = fit(open_matrix(matrix_path, plan), planned_job(plan, model))
+def fit_stage(matrix_path: Path, plan: Plan, model: str, models_dir: Path, output: Path) -> None:
+    """Reads an installed model from `models_dir`; later stages need it no more."""
+    found = model_of(planned_job(plan, model), models_dir)
+    fitted = fit(open_matrix(matrix_path, plan), found)
     if "joined_by" in fitted.meta:
-        found, wanted, by = (fitted.meta[name] for name in ("genes_found", "genes_wanted", "joined_by"))
-        LOGGER.info("%s: %s of the model's %s genes are in the matrix, joined by %s", model, found, wanted, by)
+        found_genes, wanted, by = (fitted.meta[name] for name in ("genes_found", "genes_wanted", "joined_by"))
+        LOGGER.info("%s: %s of the model's %s genes are in the matrix, joined by %s", model, found_genes, wanted, by)
     for alert in fitted.alerts:
         LOGGER.warning("%s: %s", alert.title, alert.message)
     write_fitted(output, fitted)
@@ -53,12 +58,13 @@ def classify_stage(
     if not 0 <= index < len(plan.partitions):
         raise InputError(f"The plan has no partition {index}, only 0 to {len(plan.partitions) - 1}.")
     matrix, fitted = open_matrix(matrix_path, plan), read_fitted(fitted_path)
-    predictions = classify(matrix, planned_job(plan, model), fitted, plan.partitions[index], threads=threads)
+    job, partition = planned_job(plan, model), plan.partitions[index]
+    predictions = classify(matrix, job, fitted, partition, embeddings=plan.embeddings, threads=threads)
     write_predictions(output, predictions)
 
 
 def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
-    """Writes cell_types.csv and model_metrics.json into `folder`."""
+    """Writes cell_types.csv, model_metrics.json and, if the plan wants them, embeddings.npz into `folder`."""
     job = planned_job(plan, model)
     try:
         predictions = Predictions.concatenate([read_predictions(path) for path in predictions_paths])
@@ -66,6 +72,10 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
     except ValueError as exc:
         raise InputError(f"The predictions of {model} do not fit the plan: {exc}.") from exc
     write_json(folder / METRICS_NAME, model_metrics(plan, job, read_fitted(fitted_path), cell_types))
+    if plan.embeddings and job.card.embedding_size:
+        parts = (read_embeddings(path) for path in predictions_paths)
+        shape = (plan.matrix.n_cells, job.card.embedding_size)
+        write_embeddings(folder / EMBEDDINGS_NAME, predictions.barcodes, parts, shape)
     write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
 
 

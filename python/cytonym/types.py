@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 UNASSIGNED = "Unassigned"
 LOW_UMI_BARCODE = "Low UMI Barcode"
+COARSE_NOT_CONFIDENT = "Coarse Not Confidently Annotated"
+FINE_NOT_CONFIDENT = "Fine Not Confidently Annotated"
+NO_TYPE = (UNASSIGNED, LOW_UMI_BARCODE, COARSE_NOT_CONFIDENT)  # coarse labels that name no type
 LOW_UMI_THRESHOLD = 100
 LABEL_COLUMNS = ("broad_cell_type", "coarse_cell_type", "fine_cell_type")
 SKIPPABLE_STAGES = ("diffexp", "report")
@@ -42,6 +45,7 @@ class AnnotateRequest:
     genome: str | None = None
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
+    embeddings: bool = False
     models_dir: Path | None = None
     partition_size: int = 131_072  # cells
     localcores: int | None = None
@@ -63,6 +67,15 @@ class Alert:
 
 
 @dataclass(frozen=True)
+class SourceFile:
+    """A file that an installed model was made from."""
+
+    name: str
+    sha256: str
+    known_as: str = ""  # which published file it is; "" when its checksum is not known
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a model is, and which columns it writes."""
 
@@ -76,6 +89,24 @@ class ModelCard:
     description: str
     columns: tuple[str, ...]  # the model's own columns of cell_types.csv, in order
     banner: str = ""  # disclaimer at the top of the page
+    doi: str = ""  # of the published weights
+    embedding_size: int = 0  # numbers a cell that --embeddings writes; 0: none
+    takes_normalised: bool = False  # works without raw counts, too
+    sources: tuple[SourceFile, ...] = ()  # of an installed model
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ModelCard:
+        sources = tuple(SourceFile(**source) for source in value.get("sources", ()))
+        listed = {name: tuple(value[name]) for name in ("species", "columns")}
+        return cls(**{**value, **listed, "sources": sources})
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can run: its card and, if it is installed, its folder."""
+
+    card: ModelCard
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +134,7 @@ class MatrixInfo:
     chemistry: str
     barcode_kind: str  # "cell", "bin", "sequence" or "other"
     median_umis: float
+    fractional: bool = False  # other values than counts, for models that take them
     converted: bool = False  # stages read `matrix.h5`, which preflight wrote, instead of the user's file
 
 
@@ -111,8 +143,8 @@ class Job:
     """One model to run on the sample."""
 
     card: ModelCard
-    model_path: str | None = None  # base name of the model's folder, for models that are one
-    model_sha256: str = ""
+    model_path: str | None = None  # name of the model's folder in the folder of installed models
+    model_sha256: str = ""  # of its files, one after the other
 
 
 @dataclass(frozen=True)
@@ -126,6 +158,7 @@ class Plan:
     partitions: tuple[Partition, ...]
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
+    embeddings: bool = False
     cloupe_group_name: str | None = None
     alerts: tuple[Alert, ...] = ()
     notes: tuple[str, ...] = ()  # calm lines for the log, e.g. which model runs and why
@@ -143,14 +176,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        def card(c: dict[str, Any]) -> ModelCard:
-            return ModelCard(**{**c, "species": tuple(c["species"]), "columns": tuple(c["columns"])})
-
         return cls(
             **{
                 **value,
                 "matrix": MatrixInfo(**value["matrix"]),
-                "jobs": tuple(Job(**{**j, "card": card(j["card"])}) for j in value["jobs"]),
+                "jobs": tuple(Job(**{**j, "card": ModelCard.from_json(j["card"])}) for j in value["jobs"]),
                 "partitions": tuple(Partition(**p) for p in value["partitions"]),
                 "skip": tuple(value["skip"]),
                 "alerts": tuple(Alert(**a) for a in value["alerts"]),
@@ -187,6 +217,7 @@ class Predictions:
     labels: pd.DataFrame
     label_codes: np.ndarray  # (n,) int32
     values: dict[str, np.ndarray]
+    embeddings: np.ndarray | None = None  # (n, embedding_size) float32, of models that have them
 
     @property
     def n_cells(self) -> int:
@@ -209,6 +240,7 @@ class Predictions:
         for part in parts:
             rows = part.labels[list(labels.columns)].itertuples(index=False, name=None)
             codes.append(np.array([row_of[row] for row in rows], dtype=np.int32)[part.label_codes])
+        embeddings = [part.embeddings for part in parts if part.embeddings is not None]
         return cls(
             start=parts[0].start,
             barcodes=np.concatenate([part.barcodes for part in parts]),
@@ -216,6 +248,7 @@ class Predictions:
             labels=labels,
             label_codes=np.concatenate(codes),
             values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
+            embeddings=None if not embeddings else np.concatenate(embeddings),
         )
 
 

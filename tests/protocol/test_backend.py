@@ -1,4 +1,4 @@
-"""What every backend keeps to; a new one passes these tests unchanged."""
+"""What every backend keeps to; a new one passes these tests unchanged, with a model to run in MODELS."""
 
 from __future__ import annotations
 
@@ -8,18 +8,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from azimuth_files import write_bundle
 from cytonym.backends import BACKENDS
+from cytonym.install import InstallRequest, install
 from cytonym.io.arrays import read_fitted, write_fitted
 from cytonym.markers import load_markers
 from cytonym.matrix import CountMatrix, in_memory
-from cytonym.types import LABEL_COLUMNS, UNASSIGNED, Predictions
+from cytonym.types import LABEL_COLUMNS, UNASSIGNED, Model, Predictions
 
 N_CELLS = 300
+MODELS = {  # backend -> makes a model of it, in an empty folder
+    "azimuth": lambda folder: install(InstallRequest("pan_human_azimuth", folder, *write_bundle(folder / "files"))),
+    "markers": lambda folder: Model(BACKENDS["markers"].models()[0]),
+}
 
 
-@pytest.fixture(scope="module", params=sorted(BACKENDS))
-def backend(request):
-    return BACKENDS[request.param]
+def test_every_backend_is_tested():
+    """A new backend brings a model to test it with."""
+    assert set(MODELS) == set(BACKENDS)
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def model(request, tmp_path_factory) -> Model:
+    return MODELS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def backend(model):
+    return BACKENDS[model.card.backend]
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +56,8 @@ def matrix() -> CountMatrix:
 
 
 @pytest.fixture(scope="module")
-def fitted(backend, matrix):
-    return backend.fit(matrix, backend.models()[0])
+def fitted(backend, matrix, model):
+    return backend.fit(matrix, model)
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +71,9 @@ def texts(predictions: Predictions) -> pd.DataFrame:
     return labels.assign(**predictions.values, barcode=predictions.barcodes, umi_count=predictions.umi_counts)
 
 
-def test_every_cell_has_labels_and_every_number(backend, matrix, whole):
+def test_every_cell_has_labels_and_every_number(model, matrix, whole):
     """No label is empty, columns are those of the card, barcodes and UMIs are the matrix's."""
-    table, card = texts(whole), backend.models()[0]
+    table, card = texts(whole), model.card
     assert set(card.columns) == set(table.columns) - {*LABEL_COLUMNS, "barcode", "umi_count"}
     assert (table[list(LABEL_COLUMNS)] != "").all(axis=None)
     assert table["barcode"].tolist() == matrix.barcodes().tolist()
@@ -74,7 +90,9 @@ def test_any_split_gives_the_same_answer(backend, matrix, fitted, whole, cuts):
     """Cells are classified each by itself."""
     edges = [0, *cuts, N_CELLS]
     parts = [backend.classify(matrix.rows(a, b), fitted) for a, b in itertools.pairwise(edges)]
-    pd.testing.assert_frame_equal(texts(Predictions.concatenate(parts)), texts(whole), check_exact=True)
+    joined = Predictions.concatenate(parts)
+    pd.testing.assert_frame_equal(texts(joined), texts(whole), check_exact=True)
+    np.testing.assert_array_equal(joined.embeddings, whole.embeddings)
 
 
 def test_fitted_survives_its_file(backend, matrix, fitted, whole, tmp_path):
@@ -84,18 +102,17 @@ def test_fitted_survives_its_file(backend, matrix, fitted, whole, tmp_path):
     pd.testing.assert_frame_equal(texts(again), texts(whole), check_exact=True)
 
 
-def test_fitting_twice_gives_the_same_bytes(backend, matrix, fitted, tmp_path):
+def test_fitting_twice_gives_the_same_bytes(backend, model, matrix, fitted, tmp_path):
     """Nothing random is left to chance."""
     write_fitted(tmp_path / "1.h5", fitted)
-    write_fitted(tmp_path / "2.h5", backend.fit(matrix, backend.models()[0]))
+    write_fitted(tmp_path / "2.h5", backend.fit(matrix, model))
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
 
 
-def test_the_order_of_features_does_not_matter(backend, matrix, whole, rng):
+def test_the_order_of_features_does_not_matter(backend, model, matrix, whole, rng):
     """A file with its genes in another order gives the same labels."""
     order = rng.permutation(matrix.n_features)
     names, ids = matrix.features.names[order], matrix.features.ids[order]
     shuffled = in_memory(matrix.counts()[:, order], names, ids=ids)
-    card = backend.models()[0]
-    again = texts(backend.classify(shuffled, backend.fit(shuffled, card)))
+    again = texts(backend.classify(shuffled, backend.fit(shuffled, model)))
     pd.testing.assert_frame_equal(again[list(LABEL_COLUMNS)], texts(whole)[list(LABEL_COLUMNS)])

@@ -22,7 +22,7 @@ from cytonym.marker_model.chain import _raised, _share_on
 from cytonym.marker_model.panel import join_features, type_weights
 from cytonym.markers import MarkerTable, MarkerType, load_markers
 from cytonym.matrix import CountMatrix, Features, in_memory
-from cytonym.types import UNASSIGNED, Fitted, Predictions
+from cytonym.types import UNASSIGNED, Fitted, Model, Predictions
 
 KINDS = {"B cell": "B lineage cell", "monocyte": "mononuclear phagocyte", "hepatocyte": "hepatobiliary epithelial cell"}
 
@@ -75,7 +75,7 @@ def made(table: MarkerTable) -> tuple[CountMatrix, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def fitted(made: tuple[CountMatrix, np.ndarray]) -> Fitted:
-    return MarkersBackend().fit(made[0], CARD)
+    return MarkersBackend().fit(made[0], Model(CARD))
 
 
 def labels(predictions: Predictions, column: str = "coarse_cell_type") -> list[str]:
@@ -84,7 +84,7 @@ def labels(predictions: Predictions, column: str = "coarse_cell_type") -> list[s
 
 def annotate(matrix: CountMatrix, backend: MarkersBackend | None = None) -> Predictions:
     backend = backend or MarkersBackend()
-    return backend.classify(matrix, backend.fit(matrix, CARD))
+    return backend.classify(matrix, backend.fit(matrix, Model(CARD)))
 
 
 def assert_same(one: Predictions, other: Predictions) -> None:
@@ -225,7 +225,7 @@ def test_any_split_gives_the_same_bytes(
 
 def test_threads_and_repeats_do_not_change_what_is_learnt(made: tuple[CountMatrix, np.ndarray], fitted: Fitted) -> None:
     with threadpool_limits(4):
-        again = MarkersBackend().fit(made[0], CARD)
+        again = MarkersBackend().fit(made[0], Model(CARD))
     assert again.meta == fitted.meta
     assert {k: v.tobytes() for k, v in again.arrays.items()} == {k: v.tobytes() for k, v in fitted.arrays.items()}
 
@@ -280,7 +280,7 @@ def test_a_small_panel_gets_broad_labels_and_a_warning(
     columns = [matrix.features.names.tolist().index(g) for g in (*dict.fromkeys(kept), *fillers)]
     panel = in_memory(matrix.counts()[:, columns], matrix.features.names[columns])
     backend = MarkersBackend()
-    fitted = backend.fit(panel, CARD)
+    fitted = backend.fit(panel, Model(CARD))
     assert [(a.level, a.title) for a in fitted.alerts] == [("WARN", "Targeted panel: broad labels only")]
     found = backend.classify(panel, fitted)
     assert set(labels(found)) == {UNASSIGNED}
@@ -292,13 +292,13 @@ def test_a_small_panel_gets_broad_labels_and_a_warning(
 def test_features_without_any_marker_are_an_input_error() -> None:
     matrix = in_memory(np.ones((3, 4), dtype=int), ["w", "x", "y", "z"])
     with pytest.raises(InputError, match=r"has only 0 of the \d+ human marker genes.*first feature is w \(w\)"):
-        MarkersBackend().fit(matrix, CARD)
+        MarkersBackend().fit(matrix, Model(CARD))
 
 
 def test_a_sample_without_counts_is_an_input_error(table: MarkerTable) -> None:
     matrix = in_memory(np.zeros((3, 4), dtype=int), [*table.types[0].defining][:4])
     with pytest.raises(InputError, match=re.escape("The matrix")):
-        MarkersBackend().fit(matrix, CARD)
+        MarkersBackend().fit(matrix, Model(CARD))
 
 
 def test_a_type_missing_from_the_table_gets_no_confident_wrong_name(

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 SAMPLES = {  # sample -> matrix and options of the shell's command
-    "seven": ("in put/seven parts.h5",),
-    "hd": ("in put/runs/hd",),
-    "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38"),
+    "seven": ("in put/seven parts.h5", "--cell-annotation-model", "markers,pan_human_azimuth"),
+    "hd": ("in put/runs/hd",),  # no model named: the installed one
+    "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
+FOLDERS = {"seven": {"Markers", "Azimuth"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
+RUN = ("--models-dir", "in put/models", "--embeddings")
 
 
 def shell_outs(folder: Path, sample: str, matrix: str, *options: str) -> Path:
@@ -27,18 +29,20 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.csv")}
+    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 @pytest.mark.workflow("sample sheet")
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
-    """Seven partitions in Nextflow and one in the shell; a Space Ranger folder; text files: no table differs."""
+    """Seven partitions in Nextflow and one in the shell; an installed model; text files: no table differs."""
     (workflow_dir / "shell").mkdir(exist_ok=True)
-    shell = shell_outs(workflow_dir, sample, *SAMPLES[sample])
+    shell = shell_outs(workflow_dir, sample, *SAMPLES[sample], *RUN)
     published = workflow_dir / "out put" / sample / "outs"
     assert files(published) == files(shell)
-    assert len(tables(published)) == 3
+    assert {path.name for path in (published / "cell_types").iterdir()} == FOLDERS[sample]
+    assert (published / "cell_types/Azimuth/embeddings.npz").exists() == ("Azimuth" in FOLDERS[sample])
     assert tables(published) == tables(shell)
 
 
@@ -48,7 +52,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 5 + 9
+    assert resumed.count("Cached process") == first == 1 + 3 * 5 + 9 + (3 + 7)
 
 
 @pytest.mark.workflow("sample sheet")

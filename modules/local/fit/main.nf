@@ -9,7 +9,7 @@ process FIT {
     tuple val(meta), path("fitted.h5"), emit: fitted
 
     script:
-    def models = models_dir ? "--models-dir ${models_dir}" : ''
+    def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
     """
     cytonym fit --matrix ${matrix} --plan ${plan} --model ${meta.model} ${models} --output fitted.h5
     """

@@ -11,7 +11,7 @@ process PREFLIGHT {
 
     script:
     def loupe = cloupe ? "--cloupe ${cloupe}" : ''
-    def models = models_dir ? "--models-dir ${models_dir}" : ''
+    def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
     """
     cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${options} --output-dir .
     """

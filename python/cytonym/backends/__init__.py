@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..matrix import CountMatrix
-from ..types import Fitted, ModelCard, Predictions
+from ..types import Fitted, Model, ModelCard, Predictions
+from .azimuth import AzimuthBackend
 from .markers import MarkersBackend
 
 
@@ -17,7 +18,7 @@ class Backend(Protocol):
         """The models it offers without any installation."""
         ...
 
-    def fit(self, matrix: CountMatrix, model: ModelCard) -> Fitted:
+    def fit(self, matrix: CountMatrix, model: Model) -> Fitted:
         """What must be learnt from this sample, once, from a bounded deterministic part of it."""
         ...
 
@@ -26,4 +27,4 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: dict[str, Backend] = {"markers": MarkersBackend()}
+BACKENDS: dict[str, Backend] = {"markers": MarkersBackend(), "azimuth": AzimuthBackend()}

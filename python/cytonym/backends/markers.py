@@ -18,7 +18,7 @@ from ..marker_model.stored import model_arrays, model_meta, restore_model
 from ..markers import MarkerTable, load_markers
 from ..matrix import CountMatrix
 from ..parallel import single_threaded
-from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, ModelCard, Predictions
+from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, Model, ModelCard, Predictions
 
 FEWEST_FEATURES = 500
 FEWEST_SHARE = 0.2
@@ -50,7 +50,7 @@ class MarkersBackend:
     def models(self) -> Sequence[ModelCard]:
         return (CARD,)
 
-    def fit(self, matrix: CountMatrix, model: ModelCard) -> Fitted:
+    def fit(self, matrix: CountMatrix, model: Model) -> Fitted:
         table = self._tables(matrix.species)
         panel = join_features(table.types, table.gene_ids, matrix.features)
         broad_only = matrix.n_features < FEWEST_FEATURES or len(panel.genes) < FEWEST_SHARE * panel.n_wanted
@@ -76,7 +76,7 @@ class MarkersBackend:
             "top_markers": markers,
         }
         alerts = (_panel_alert(matrix, panel, [types[row].name for row in offered]),) if broad_only else ()
-        return Fitted(model.name, told | model_meta(learnt), model_arrays(learnt), alerts)
+        return Fitted(model.card.name, told | model_meta(learnt), model_arrays(learnt), alerts)
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
         model = restore_model(fitted.meta, fitted.arrays)

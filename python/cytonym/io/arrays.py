@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pandas as pd
 from ..errors import InputError
 from ..types import Alert, Fitted, Predictions
 from .hdf5 import written_h5
+
+EMBEDDINGS = "embeddings"
 
 
 def write_arrays(path: Path, kind: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -27,8 +30,10 @@ def write_arrays(path: Path, kind: str, meta: dict[str, Any], arrays: dict[str, 
             dataset.attrs["text"] = array.dtype.kind in "UOT"
 
 
-def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Meta and arrays of a stage file; InputError if it is damaged or of another kind."""
+def read_arrays(
+    path: Path, kind: str, wanted: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Meta and the wanted arrays of a stage file; InputError if it is damaged or of another kind."""
     try:
         with h5py.File(path, "r") as file:
             found = file.attrs.get("kind")
@@ -37,6 +42,8 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.nda
             meta = json.loads(file["meta"][()].tobytes().decode("utf-8"))
             arrays = {}
             for name, dataset in _datasets(file):
+                if not wanted(name):
+                    continue
                 data = dataset[()]
                 arrays[name] = np.char.decode(data, "utf-8") if dataset.attrs["text"] else data
             return meta, arrays
@@ -62,11 +69,14 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         "label_codes": predictions.label_codes,
         **{f"values/{name}": values for name, values in predictions.values.items()},
     }
+    if predictions.embeddings is not None:
+        arrays[EMBEDDINGS] = predictions.embeddings
     write_arrays(path, "predictions", {**meta, "values": list(predictions.values)}, arrays)
 
 
 def read_predictions(path: Path) -> Predictions:
-    meta, arrays = read_arrays(path, "predictions")
+    """All but the embeddings, which are large: `read_embeddings` gives them."""
+    meta, arrays = read_arrays(path, "predictions", lambda name: name != EMBEDDINGS)
     return Predictions(
         start=meta["start"],
         barcodes=arrays["barcodes"],
@@ -75,6 +85,14 @@ def read_predictions(path: Path) -> Predictions:
         label_codes=arrays["label_codes"],
         values={name: arrays[f"values/{name}"] for name in meta["values"]},
     )
+
+
+def read_embeddings(path: Path) -> np.ndarray:
+    """Cells x size, float32; InputError if the file has none."""
+    _, arrays = read_arrays(path, "predictions", lambda name: name == EMBEDDINGS)
+    if EMBEDDINGS not in arrays:
+        raise InputError(f"{path} holds no embeddings. Classify again with a plan that wants them.")
+    return arrays[EMBEDDINGS]
 
 
 def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:

@@ -18,6 +18,7 @@ from .. import matrix
 from ..errors import InputError
 from .files import output_error
 
+FRACTIONS = "fractional values"
 COUNTS_WANTED = "Raw UMI counts are wanted."
 NAMED_REPEATS = 3
 ENTRY_BYTES = 12
@@ -32,7 +33,7 @@ def count_problem(values: np.ndarray) -> str:
         if not np.isfinite(values).all():
             return "values that are not numbers (NaN or infinite)"
         if (values != np.floor(values)).any():
-            return "fractional values"
+            return FRACTIONS
     if values.size and values.min() < 0:
         return "negative values"
     if values.size and float(values.max()) > np.iinfo(np.int32).max:
@@ -46,6 +47,14 @@ def as_counts(values: np.ndarray, where: str) -> np.ndarray:
     if problem:
         raise InputError(f"{where} holds {problem}, not UMI counts. {COUNTS_WANTED}")
     return values.astype(np.int32, copy=False)
+
+
+def as_values(values: np.ndarray, where: str) -> np.ndarray:
+    """The values as float32, whole numbers or not; InputError if one is negative or no finite number."""
+    problem = count_problem(np.floor(values) if values.dtype.kind == "f" else values)
+    if problem:
+        raise InputError(f"{where} holds {problem}. Raw or normalised counts are wanted, not scaled ones.")
+    return values.astype(np.float32)
 
 
 def check_no_repeats(values: np.ndarray, what: str, where: str) -> None:

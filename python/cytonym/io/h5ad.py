@@ -14,7 +14,7 @@ import scipy.sparse as sp
 from .. import matrix
 from ..errors import InputError
 from ..types import GENE_EXPRESSION
-from .entries import COUNTS_WANTED, as_counts, blocks_of, check_no_repeats, count_problem, tidy
+from .entries import COUNTS_WANTED, FRACTIONS, as_counts, as_values, blocks_of, check_no_repeats, count_problem, tidy
 from .header import MatrixHeader
 
 SLOTS = {  # where counts may be -> where its features are described; the first that holds counts is read
@@ -60,9 +60,10 @@ class H5adSource:
     header: MatrixHeader
     barcodes: np.ndarray  # (n_cells,) str
     notes: tuple[str, ...] = ()
+    fractional: bool = False  # the slot holds other values than counts
 
     def blocks(self) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
-        """BLOCK_ROWS cells x all features at a time (int32) and their barcodes, in file order."""
+        """BLOCK_ROWS cells x all features at a time (int32, or float32) and their barcodes, in file order."""
         start = 0
         for cells in self._cells():
             yield cells, self.barcodes[start : start + cells.shape[0]]
@@ -73,7 +74,8 @@ class H5adSource:
         with _readable(self.path), h5py.File(self.path, "r") as file:
             item = file[self.slot]
             if _encoding(item) == "csc":
-                yield from blocks_of(self._csc_entries(item), n_cells, n_features, self._where, by_feature=True)
+                blocks = blocks_of(self._csc_entries(item), n_cells, n_features, self._where, by_feature=True)
+                yield from map(_as_float32, blocks) if self.fractional else blocks
                 return
             read_rows = self._csr_rows(item) if _encoding(item) == "csr" else self._dense_rows(item)
             for start in range(0, n_cells, matrix.BLOCK_ROWS):
@@ -96,11 +98,14 @@ class H5adSource:
         return indptr
 
     def _entries(self, group: h5py.Group, first: int, last: int, n_minor: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices and counts of a range of stored entries, both int32."""
+        """Indices (int32) and counts (int32, or float32) of a range of stored entries."""
         indices = group["indices"][first:last]
         if len(indices) and (indices.min() < 0 or indices.max() >= n_minor):
             raise InputError(f"{self._where} is damaged: an index lies outside 0 to {n_minor - 1}. {_AGAIN}")
-        return indices.astype(np.int32, copy=False), as_counts(group["data"][first:last], self._where)
+        return indices.astype(np.int32, copy=False), self._checked(group["data"][first:last])
+
+    def _checked(self, values: np.ndarray) -> np.ndarray:
+        return as_values(values, self._where) if self.fractional else as_counts(values, self._where)
 
     def _csr_rows(self, group: h5py.Group) -> Callable[[int, int], sp.csr_matrix]:
         n_features = len(self.header.ids)
@@ -121,12 +126,12 @@ class H5adSource:
 
         def read(start: int, stop: int) -> sp.csr_matrix:
             lots = (dataset[row : min(row + step, stop)] for row in range(start, stop, step))
-            return sp.vstack([sp.csr_matrix(as_counts(lot, self._where)) for lot in lots], format="csr")
+            return sp.vstack([sp.csr_matrix(self._checked(lot)) for lot in lots], format="csr")
 
         return read
 
     def _csc_entries(self, group: h5py.Group) -> Iterator[np.ndarray]:
-        """Entries (cell, feature, count) in the order of a matrix by columns."""
+        """Entries (cell, feature, count) in the order of a matrix by columns; the bits of a float32 as an int32."""
         with _readable(self.path):
             indptr = self._indptr(group, len(self.header.ids))
             for first in range(0, int(indptr[-1]), READ_ENTRIES):
@@ -134,16 +139,24 @@ class H5adSource:
                 cells, counts = self._entries(group, first, last, self.header.n_cells)
                 per_feature = np.diff(np.clip(indptr, first, last))
                 features = np.repeat(np.arange(len(per_feature), dtype=np.int32), per_feature)
-                yield np.stack([cells, features, counts])
+                yield np.stack([cells, features, counts.view(np.int32)])
 
 
-def open_h5ad(path: Path) -> H5adSource:
-    """The counts in that file, from the first of SLOTS that holds counts; InputError if there are none."""
+def _as_float32(block: sp.csr_matrix) -> sp.csr_matrix:
+    block.data = block.data.view(np.float32)
+    return block
+
+
+def open_h5ad(path: Path, *, fractions: bool = False) -> H5adSource:
+    """The counts in that file, from the first of SLOTS that holds counts; InputError if there are none.
+
+    With `fractions`, a file without counts gives the values of X, if these are finite.
+    """
     with _readable(path), h5py.File(path, "r") as file:
         missing = [name for name in ("obs", "var") if name not in file]
         if missing:
             raise InputError(f"{path} lacks {' and '.join(missing)}: it is no AnnData file. {_WANTED}")
-        slot, others = _slot_with_counts(file, path)
+        slot, others, fractional = _slot_with_counts(file, path, fractions)
         barcodes = _index(file["obs"])
         header = _header(file.get(SLOTS[slot]), len(barcodes), f"{path} ({SLOTS[slot]})")
         shape = _shape(file[slot])
@@ -155,11 +168,14 @@ def open_h5ad(path: Path) -> H5adSource:
     check_no_repeats(header.ids, "feature id", str(path))
     check_no_repeats(barcodes, "barcode", str(path))
     note = f"{path.name}: counts are taken from {slot}, because {_and(others)}."
-    return H5adSource(path, slot, header, barcodes, (note,) if others else ())
+    return H5adSource(path, slot, header, barcodes, (note,) if others and not fractional else (), fractional)
 
 
-def _slot_with_counts(file: h5py.File, path: Path) -> tuple[str, list[str]]:
-    """The first slot that holds counts as far as a sample tells, and what those before it hold."""
+def _slot_with_counts(file: h5py.File, path: Path, fractions: bool) -> tuple[str, list[str], bool]:
+    """The first slot that holds counts as far as a sample tells, and what those before it hold.
+
+    Last, whether there is none and X is taken instead, with its fractions.
+    """
     others: list[str] = []
     for slot in SLOTS:
         item = file.get(slot)
@@ -172,10 +188,12 @@ def _slot_with_counts(file: h5py.File, path: Path) -> tuple[str, list[str]]:
             raise InputError(f"{path} cannot be read: {slot} is neither a csr, csc nor dense matrix. {_WANTED}")
         problem = next(filter(None, map(count_problem, _samples(item))), "")
         if not problem:
-            return slot, others
+            return slot, others, False
         others.append(f"{slot} holds {problem}")
     if not others:
         raise InputError(f"{path} has no X, and no other place with counts. {_WANTED}")
+    if fractions and f"X holds {FRACTIONS}" in others:
+        return "X", others, True
     raise InputError(f"{path} holds no UMI counts: {_and(others)}. {COUNTS_WANTED} Save them in X or layers/counts.")
 
 

@@ -33,6 +33,11 @@ class ForeignSource(Protocol):
         """Sentences for the log, e.g. which part of the file the counts come from."""
         ...
 
+    @property
+    def fractional(self) -> bool:
+        """Whether the blocks hold other values than counts, as float32."""
+        ...
+
     def blocks(self) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
         """BLOCK_ROWS cells x all features at a time (int32, indices sorted, no stored zeros) and their barcodes."""
         ...

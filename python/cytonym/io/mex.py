@@ -41,6 +41,7 @@ class MexSource:
     barcodes: np.ndarray  # (n_cells,) str
     n_entries: int  # as announced
     notes: tuple[str, ...] = ()
+    fractional: bool = False  # such a folder is read only if it holds counts
 
     def blocks(self) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
         """BLOCK_ROWS cells x all features at a time (int32) and their barcodes, in file order."""

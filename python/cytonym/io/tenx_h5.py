@@ -29,10 +29,11 @@ class TenxH5Source:
     """Cells x Gene Expression features of an open 10x HDF5 file.
 
     Opening checks the layout; `check_counts` reads every entry once. All problems are InputErrors that name the file.
+    With `fractions`, values that are not whole are let through, and read as float32.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, fractions: bool = False) -> None:
+        self.path, self.fractional = path, False
         with _readable(path):
             self._file = h5py.File(path, "r")
             self.version = self._check_root()
@@ -40,6 +41,7 @@ class TenxH5Source:
             self.chemistry = _text(self._file.attrs.get("chemistry_description", ""))
             self.format = "10x HDF5" if self.version == NEWEST_VERSION else "10x HDF5 (version 1)"
             self._data, self._indices = group["data"], group["indices"]
+            self._dtype = np.float32 if fractions and self._data.dtype.kind == "f" else np.int32
             self._indptr = group["indptr"][()].astype(np.int64)
             self._barcodes = group["barcodes"]
             self.all_features, self.feature_types, self.genomes = self._read_features(group)
@@ -139,7 +141,7 @@ class TenxH5Source:
     def read_rows(self, start: int, stop: int) -> sp.csr_matrix:
         first, last = int(self._indptr[start]), int(self._indptr[stop])
         with _readable(self.path):
-            data = self._data[first:last].astype(np.int32, copy=False)
+            data = self._data[first:last].astype(self._dtype, copy=False)
             indices = self._indices[first:last].astype(np.int32, copy=False)
         indptr = self._indptr[start : stop + 1] - first
         shape = (stop - start, len(self.feature_types))
@@ -156,6 +158,7 @@ class TenxH5Source:
     def check_counts(self) -> tuple[np.ndarray, int]:
         """Gene Expression UMIs of each cell (int64) and the number of non-zero Gene Expression entries.
 
+        Sums of fractions are rounded down; from then on `fractional` says whether there are any.
         Reads every entry, a million at a time, and raises InputError for a count that is negative, fractional or
         not a number, and for feature indices that are out of range, unsorted or repeated within a cell.
         """
@@ -169,7 +172,8 @@ class TenxH5Source:
             self._check_indices(indices, self._indptr[start : stop + 1] - first)
             genes = (self._column_of[indices] >= 0) & (data != 0)
             n_nonzeros += int(np.count_nonzero(genes))
-            sums = np.concatenate(([0], np.cumsum(np.where(genes, data, 0), dtype=np.int64)))
+            exact = np.float64 if self.fractional else np.int64
+            sums = np.concatenate(([0], np.cumsum(np.where(genes, data, 0), dtype=exact)))
             totals[start:stop] = np.diff(sums[self._indptr[start : stop + 1] - first])
         return totals, n_nonzeros
 
@@ -186,7 +190,8 @@ class TenxH5Source:
         if data.dtype.kind == "f":
             if not np.isfinite(data).all():
                 raise InputError(f"{self.path} holds counts that are not numbers (NaN or infinite). {_COUNTS}")
-            if (data != np.floor(data)).any():
+            self.fractional |= bool((data != np.floor(data)).any())
+            if self.fractional and self._dtype == np.int32:
                 raise InputError(f"{self.path} holds fractional values, not UMI counts. {_COUNTS}")
         elif data.dtype.kind not in "iu":
             raise InputError(f"{self.path} holds values of type {data.dtype}, not UMI counts. {_COUNTS}")
@@ -213,9 +218,9 @@ class TenxH5Source:
             )
 
 
-def open_tenx_h5(path: Path) -> TenxH5Source:
+def open_tenx_h5(path: Path, *, fractions: bool = False) -> TenxH5Source:
     """The matrix in that file; InputError if it is not a readable 10x HDF5 matrix."""
-    return TenxH5Source(path)
+    return TenxH5Source(path, fractions=fractions)
 
 
 class TenxH5Writer:
@@ -231,12 +236,14 @@ class TenxH5Writer:
         genomes: np.ndarray,
         chemistry: str = "",
         library_id: str = "sample",
+        fractions: bool = False,
     ) -> None:
         self._stack = ExitStack()
         self._path = path
         self._columns = {"id": ids, "name": names, "feature_type": feature_types, "genome": genomes}
         self._attributes = {"chemistry_description": chemistry, "filetype": "matrix", "software_version": "cytonym"}
         self._library_id = library_id
+        self._dtype = np.float32 if fractions else np.int32
         self._barcodes: list[np.ndarray] = []
         self._indptr: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
         self._n_entries = 0
@@ -245,7 +252,7 @@ class TenxH5Writer:
         self._file, self._disk = self._stack.enter_context(written_h5(self._path))
         group = self._file.create_group("matrix")
         storage = {"chunks": (WRITE_CHUNK,), "compression": "gzip", "compression_opts": 1, "shuffle": True}
-        self._data = group.create_dataset("data", (0,), np.int32, maxshape=(None,), **storage)
+        self._data = group.create_dataset("data", (0,), self._dtype, maxshape=(None,), **storage)
         self._indices = group.create_dataset("indices", (0,), np.int64, maxshape=(None,), **storage)
         return self
 

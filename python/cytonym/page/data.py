@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..colours import type_colours
-from ..types import LOW_UMI_BARCODE, UNASSIGNED, DiffExp, Plan
+from ..types import LOW_UMI_BARCODE, NO_TYPE, UNASSIGNED, DiffExp, Plan
 
 if TYPE_CHECKING:
     from ..report import ReportInput
@@ -177,7 +177,7 @@ def reasons(table: pd.DataFrame) -> list[tuple[str, int]]:
 
 def _features(plan: Plan, diffexp: DiffExp | None) -> dict[str, Any] | None:
     """None where nothing was tested, or no tested group is a type: unlabelled against low-UMI cells says little."""
-    if diffexp is None or set(diffexp.groups) <= {UNASSIGNED, LOW_UMI_BARCODE}:
+    if diffexp is None or set(diffexp.groups) <= set(NO_TYPE):
         return None
     deep = plan.matrix.chemistry and not plan.matrix.chemistry.startswith("Visium HD")
     return top_features(diffexp, MEAN_COUNTS if deep else MEAN_COUNTS_HD)

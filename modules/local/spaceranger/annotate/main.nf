@@ -23,7 +23,7 @@ process SPACERANGER_ANNOTATE {
     def args   = task.ext.args ?: ''
     prefix     = task.ext.prefix ?: "${meta.id}"
     def id     = "${task.ext.prefix ?: meta.id}".replaceAll(/[^A-Za-z0-9_-]/, '_').take(64)
-    def models = models_dir ? "--models-dir ${models_dir}" : ''
+    def models = "--models-dir ${models_dir ?: '.'}" // without a folder none is searched, not even one under HOME
     def memory = task.memory ? "--localmem ${task.memory.toGiga()}" : ''
     // count emits the files of its outs folder one by one, several of one name: where a file came from tells which it is
     def files  = [outs].flatten()
