@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -14,6 +14,17 @@ import scipy.sparse as sp
 PROJECT = Path(__file__).parents[1]
 SHARED = PROJECT.parent / "shared"
 os.environ["CYTONYM_HOME"] = str(PROJECT / "tests" / "no-models")  # a developer's own models must not run in tests
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobodys_home(tmp_path_factory) -> Iterator[None]:
+    """A developer's own token, and 10x Cloud itself, are out of reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("TENX_CLOUD_URL", "http://127.0.0.1:9")
+        for name in ("TENX_CLOUD_TOKEN_PATH", "TENX_CLOUD_USE_LOCAL_TOKEN"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture

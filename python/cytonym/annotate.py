@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from .backends.tenx_cloud import is_cloud
+from .errors import CloudError, CytonymError, ModelError, TokenError
 from .models import models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
@@ -14,47 +17,71 @@ from .stages import (
     CELL_TYPES_NAME,
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
+    EVIDENCE_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
     fit_stage,
     report_stage,
 )
-from .types import AnnotateRequest, Plan
+from .types import AnnotateRequest, Job, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
-TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME)
+TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME)
+CLOUD_FAILURES = (CloudError, TokenError, ModelError)  # what preflight let pass, and the service then refused
 REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 
 
 def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateResult:
     """Runs the request in its folder, going on where an earlier run of it stopped; raises CytonymError.
 
-    `command_line` is what `_cmdline`, the page and the provenance show.
+    `command_line` is what `_cmdline`, the page and the provenance show. When 10x Cloud fails, what local models found
+    is in outs/ before the error is raised.
     """
     request = absolute(request)
-    threads, models_dir = threads_of(request), request.models_dir or models_home()
     with run_folder(request, command_line, tool_versions(), lambda folder: preflight(request, folder)) as run:
         plan = read_plan(run.stages / PLAN_NAME)
         announce(plan)
         if run.resumed:
             check_unchanged(request.matrix, plan)
-        matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
-        for job in plan.jobs:
-            model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
-            fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
-            parts = [work / f"predictions-{partition.index:05d}.h5" for partition in plan.partitions]
-            run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, models_dir, fitted)
-            for index, part in enumerate(parts):
-                name = f"classify {model} {index + 1}/{len(parts)}"
-                run.stage(name, part, classify_stage, matrix, plan, model, fitted, index, part, threads=threads)
-            run.stage(f"assign {model}", table, assign_stage, plan, model, fitted, parts, found)
-            if "diffexp" not in plan.skip:
-                run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)
-        tables, summary = run.stages / "cell_types", run.stages / "report"
-        run.stage("report", summary / "metrics.json", report_stage, plan, tables, summary, command_line=command_line)
-        run.publish(_published(run))
+        done: list[Path] = []
+        failure: CytonymError | None = None
+        for job in plan.jobs:  # those of the cloud come last
+            try:
+                done.append(_annotate_with(job, request, plan, run))
+            except CLOUD_FAILURES as exc:
+                if not is_cloud(job.card):
+                    raise
+                failure = exc
+        if failure is not None and not done:
+            raise failure
+        LOGGER.info("report")
+        summary = run.stages / "report"
+        summary.mkdir(exist_ok=True)
+        report_stage(plan, run.stages / "cell_types", summary, command_line=command_line)
+        run.publish(_published(run, done), finished=failure is None)
+        if failure is not None:
+            LOGGER.info("What the other models found is in %s", run.outs)
+            raise failure
     return read_outs(run.outs, plan)
+
+
+def _annotate_with(job: Job, request: AnnotateRequest, plan: Plan, run: RunFolder) -> Path:
+    """One model's stages; the folder of its tables."""
+    matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
+    threads, models_dir = threads_of(request), request.models_dir or models_home()
+    model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
+    fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
+    parts = [work / f"predictions-{partition.index:05d}.h5" for partition in plan.partitions]
+    token, record = request.tenx_cloud_token_path, work / "cloud"
+    run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, models_dir, fitted, token, record)
+    for index, part in enumerate(parts):
+        name = f"classify {model} {index + 1}/{len(parts)}"
+        run.stage(name, part, classify_stage, matrix, plan, model, fitted, index, part, threads=threads)
+    run.stage(f"assign {model}", table, assign_stage, plan, model, fitted, parts, found)
+    if "diffexp" not in plan.skip:
+        run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)
+    return found
 
 
 def absolute(request: AnnotateRequest) -> AnnotateRequest:
@@ -82,9 +109,9 @@ def announce(plan: Plan) -> None:
         LOGGER.warning("%s: %s", alert.title, alert.message)
 
 
-def _published(run: RunFolder) -> dict[Path, Path]:
-    """Stage files and their places under outs/."""
-    found = sorted((run.stages / "cell_types").rglob("*"))
+def _published(run: RunFolder, folders: Sequence[Path]) -> dict[Path, Path]:
+    """Stage files and their places under outs/; `folders` are those of the models that are done."""
+    found = sorted(path for folder in folders for path in folder.iterdir())
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
     summaries = (run.stages / "report" / name for name in REPORT_FILES)
     return tables | {path: Path(path.name) for path in summaries if path.is_file()}

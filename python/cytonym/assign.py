@@ -21,7 +21,20 @@ from .types import (
 )
 
 # what a model may tell people of its fit
-TOLD_BY_MODELS = ("genes_wanted", "genes_found", "joined_by", "n_types_offered", "n_sampled", "top_markers")
+TOLD_BY_MODELS = (
+    "genes_wanted",
+    "genes_found",
+    "joined_by",
+    "n_types_offered",
+    "n_sampled",
+    "top_markers",
+    "model_used",
+    "banner",
+    "frac_returned_bcs",
+    "tree_version_used",
+    "display_map_version_used",
+    "session_statistics",
+)
 MANY_LOW_UMI = 0.5
 FEW_LABELLED = 0.5
 
@@ -35,7 +48,9 @@ def assign(plan: Plan, job: Job, predictions: Predictions) -> CellTypes:
         raise ValueError(f"predictions cover cells {predictions.start} to {predictions.stop} of {plan.matrix.n_cells}")
     labels = predictions.labels.take(predictions.label_codes).reset_index(drop=True)
     table = labels.assign(barcode=predictions.barcodes, **predictions.values)
-    table = table[["barcode", *LABEL_COLUMNS, *(name for name in job.card.columns if name in table)]]
+    levels = [name for name in LABEL_COLUMNS if name in table]
+    own = [name for name in job.card.columns or labels.columns if name in table and name not in levels]
+    table = table[["barcode", *levels, *own]]
     return relabel_low_umi(CellTypes(job.card, table), predictions.umi_counts, plan.low_umi_threshold)
 
 
@@ -52,7 +67,8 @@ def model_metrics(plan: Plan, job: Job, fitted: Fitted, cell_types: CellTypes) -
     """Counts and shares of one model's labels, its alerts, and what the model says of its fit."""
     table = cell_types.table
     n_cells = len(table)
-    n_labelled = int((table["broad_cell_type"] != UNASSIGNED).sum())
+    broadest = next(name for name in (*LABEL_COLUMNS[:1], "coarse_cell_type_unfiltered") if name in table)
+    n_labelled = int((table[broadest] != UNASSIGNED).sum())
     n_low_umi = int((table["coarse_cell_type"] == LOW_UMI_BARCODE).sum())
     composition = table["coarse_cell_type"].value_counts()
     ordered = sorted(composition.items(), key=lambda item: (-item[1], item[0]))

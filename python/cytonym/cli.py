@@ -19,6 +19,7 @@ from . import demo, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
 from .azimuth.published import RECORD
 from .cloud import auth
+from .cloud_access import home_folder
 from .errors import CytonymError, InputError, UsageError
 from .install import InstallRequest, install
 from .io.files import output_error, write_json
@@ -31,6 +32,7 @@ from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, AnnotateRequest, Model
 from .version import __version__
 
 INTERRUPTED = 130
+TOKEN_HELP = "10x Cloud token file; only cloud models need one [default: as 'cytonym cloud auth setup' stored it]"
 MODELS_DIR_HELP = "folder of installed models [default: $CYTONYM_HOME/models]"
 # of the Martian runner: taken, and without meaning here
 IGNORED_VALUES = ("jobmode", "localvmem", "mempercore", "maxjobs", "jobinterval", "overrides", "vdrmode", "uiport")
@@ -155,7 +157,7 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
         help="model, or several with commas, each into its own folder; see 'cytonym models list'. "
         "When none is named, a local model runs and nothing leaves this machine",
     )
-    add("--tenx-cloud-token-path", metavar="PATH", type=Path, help="10x Cloud token file; only cloud models need one")
+    add("--tenx-cloud-token-path", metavar="PATH", type=Path, help=TOKEN_HELP)
     add("--cloupe", metavar="CLOUPE", type=Path, help=".cloupe file of the sample (checked; not yet annotated)")
     add("--cloupe-group-name", metavar="TEXT", help="name of the cell type group in Loupe Browser; needs --cloupe")
     add(
@@ -211,12 +213,12 @@ def _cloud_commands(commands: Any) -> None:
             command.add_argument("--tenx-cloud-token-path", metavar="PATH", type=Path, help="10x Cloud token file")
 
     def places() -> dict[str, Path]:
-        return {"home": Path.home(), "folder": Path.cwd()}
+        return {"home": home_folder(), "folder": Path.cwd()}
 
     cloud = group(commands, "cloud", "10x Cloud: token and models")
     token = group(cloud, "auth", "the token of your 10x Cloud account")
     action(
-        token, "setup", "store a token, typed or from standard input", lambda _: auth.set_up(os.environ, Path.home())
+        token, "setup", "store a token, typed or from standard input", lambda _: auth.set_up(os.environ, home_folder())
     )
     action(
         token,
@@ -224,7 +226,7 @@ def _cloud_commands(commands: Any) -> None:
         "ask 10x Cloud whether it takes the token",
         lambda options: auth.verify(options.tenx_cloud_token_path, os.environ, **places()),
     )
-    action(token, "logout", "remove the stored token", lambda _: auth.log_out(Path.home()))
+    action(token, "logout", "remove the stored token", lambda _: auth.log_out(home_folder()))
     action(
         group(cloud, "annotation", "cell annotation by 10x Cloud"),
         "models",
@@ -258,6 +260,13 @@ def _stage_commands(commands: Any) -> None:
 
     fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
     fitting.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
+    fitting.add_argument("--tenx-cloud-token-path", metavar="PATH", type=Path, help=TOKEN_HELP)
+    fitting.add_argument(
+        "--cloud-record",
+        metavar="DIR",
+        type=Path,
+        help="where a cloud model keeps how far it has come, for the next try [default: cloud, beside the output]",
+    )
     fitting.set_defaults(command=_fit)
 
     classifying = stage("classify", "label one partition of the cells", "matrix", "plan", "model", "fitted", "output")
@@ -420,7 +429,9 @@ def _preflight(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    stages.fit_stage(options.matrix, read_plan(options.plan), options.model, _models_dir(options), options.output)
+    paths = (options.matrix, read_plan(options.plan), options.model, _models_dir(options), options.output)
+    record = options.cloud_record or options.output.parent / "cloud"
+    stages.fit_stage(*paths, options.tenx_cloud_token_path, record)
 
 
 def _classify(options: argparse.Namespace) -> None:

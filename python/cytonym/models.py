@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from .backends import BACKENDS
+from .backends.tenx_cloud import cloud_card, is_cloud
+from .cloud import without_prefix
+from .cloud.choice import AUTO
+from .cloud_access import cloud_client
 from .errors import ModelError
 from .io.model_store import installed_model, installed_names, verified_sha256
 from .types import Job, Model
 
-# names that people know from Space Ranger; they run once their backend is in `BACKENDS`
-CLOUD_MODELS = ("auto", "human_pca_v1_beta", "mouse_pca_v1_beta")
+CLOUD_MODELS = (AUTO, "human_pca_v1_beta", "mouse_pca_v1_beta")  # known names; the service may have more
 AZIMUTH = "pan_human_azimuth"
 RESERVED_FOLDERS = ("Markers", "Azimuth", "10x_Cloud", "CAS", "Consensus")
 DEFAULT_MODEL = "markers"
@@ -54,12 +58,12 @@ def parse_names(value: str | None) -> tuple[str, ...]:
     return names
 
 
-def named_models(value: str | None, models_dir: Path) -> tuple[Model, ...]:
-    """The named models, in the order given; none if none is named.
+def named_models(value: str | None, models_dir: Path, *, with_token: bool = False) -> tuple[Model, ...]:
+    """The named models, in the order given; none if none is named. See `find_model` for `with_token`.
 
     Raises ModelError for a name that is unknown or not available, and for two models that write to one folder.
     """
-    models = tuple(find_model(name, models_dir) for name in parse_names(value))
+    models = tuple(find_model(name, models_dir, with_token=with_token) for name in parse_names(value))
     names: dict[str, str] = {}
     for card in (model.card for model in models):
         if card.folder.lower() in names:
@@ -71,8 +75,11 @@ def named_models(value: str | None, models_dir: Path) -> tuple[Model, ...]:
     return models
 
 
-def find_model(name: str, models_dir: Path) -> Model:
-    """The model of that name: embedded, else installed; ModelError, with what can be done, if it cannot run."""
+def find_model(name: str, models_dir: Path, *, with_token: bool = False) -> Model:
+    """The model of that name: embedded, else installed, else of 10x Cloud; ModelError if there is none.
+
+    A name that nobody here knows is one for 10x Cloud to know if the user gave a token along with it.
+    """
     embedded = embedded_models()
     if name in embedded:
         return embedded[name]
@@ -86,16 +93,20 @@ def find_model(name: str, models_dir: Path) -> Model:
             f"with --models-dir. {ways_out}"
         )
     if name.lower() in CLOUD_MODELS or ":" in name:
-        raise ModelError(f"The 10x cloud model '{name}' is not available in this version of cytonym. {ways_out}")
+        return Model(cloud_card(without_prefix(name.lower()) or AUTO))
     if os.sep in name or Path(name).is_dir() or (models_dir / name).is_dir():
         raise ModelError(f"{name}: reference models are not available in this version of cytonym. {ways_out}")
-    raise ModelError(f"'{name}' is not a model. {ways_out} See 'cytonym models list'.")
+    if with_token:
+        return Model(cloud_card(name))
+    raise ModelError(
+        f"'{name}' is not a model. {ways_out} See 'cytonym models list'; a model of 10x Cloud that is not named here "
+        "needs --tenx-cloud-token-path."
+    )
 
 
-def take_fractions(value: str | None, models_dir: Path) -> bool:
+def take_fractions(named: Sequence[Model], models_dir: Path) -> bool:
     """Whether the named models, or the one that runs on human samples when none is named, work without raw counts."""
-    models = named_models(value, models_dir) or (default_model("human", models_dir)[0],)
-    return all(model.card.takes_normalised for model in models)
+    return all(model.card.takes_normalised for model in named or (default_model("human", models_dir)[0],))
 
 
 def _runnable(model: Model) -> Model:
@@ -107,16 +118,18 @@ def _runnable(model: Model) -> Model:
     return model
 
 
-def jobs_for(value: str | None, species: str, models_dir: Path) -> tuple[tuple[Job, ...], tuple[str, ...]]:
-    """The models to run on a sample of that species, and a calm line that says which and why when none was named.
+def jobs_for(named: Sequence[Model], species: str, models_dir: Path) -> tuple[tuple[Job, ...], tuple[str, ...]]:
+    """The models to run on a sample of that species, cloud models last, and a calm line where the choice was ours.
 
     An installed model's files are compared with its card here, once.
     """
-    models = named_models(value, models_dir)
+    models: tuple[Model, ...] = tuple(named)
     notes: tuple[str, ...] = ()
-    if value is None:
+    if not models:
         model, note = default_model(species, models_dir)
         models, notes = (model,), (note,)
+    elif any(is_cloud(model.card) for model in models):
+        models, notes = _with_azimuth(models, species, models_dir)
     for card in (model.card for model in models):
         if species not in card.species:
             raise ModelError(
@@ -124,6 +137,18 @@ def jobs_for(value: str | None, species: str, models_dir: Path) -> tuple[tuple[J
                 "Choose another model with --cell-annotation-model."
             )
     return tuple(_job(model) for model in models), notes
+
+
+def _with_azimuth(
+    models: tuple[Model, ...], species: str, models_dir: Path
+) -> tuple[tuple[Model, ...], tuple[str, ...]]:
+    """Local models before those of 10x Cloud; Azimuth joins them on human samples if installed, as in Space Ranger."""
+    local, cloud = (tuple(m for m in models if is_cloud(m.card) == of_cloud) for of_cloud in (False, True))
+    names = [model.card.name for model in models]
+    if species != "human" or AZIMUTH in names or AZIMUTH not in installed_names(models_dir):
+        return (*local, *cloud), ()
+    note = "Pan-Human Azimuth is installed and runs as well, on this machine."
+    return (*local, find_model(AZIMUTH, models_dir), *cloud), (note,)
 
 
 def default_model(species: str, models_dir: Path) -> tuple[Model, str]:
@@ -143,8 +168,13 @@ def _job(model: Model) -> Job:
     return Job(model.card, model.folder.name if model.folder else None, verified_sha256(model))
 
 
-def model_of(job: Job, models_dir: Path) -> Model:
-    """The planned job's model with its folder; ModelError if what is installed is not what was planned."""
+def model_of(job: Job, models_dir: Path, *, token_path: Path | None = None, record: Path | None = None) -> Model:
+    """The planned job's model with what it works with; ModelError if what is installed is not what was planned.
+
+    A cloud model gets a client with the user's token, and `record`, the folder for what it has reached there.
+    """
+    if is_cloud(job.card):
+        return Model(job.card, client=cloud_client(token_path), record=record)
     if job.model_path is None:
         return Model(job.card)
     if job.model_path not in installed_names(models_dir):

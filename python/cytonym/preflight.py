@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from .backends.tenx_cloud import is_cloud
+from .cloud import PREFLIGHT_PAUSE, check_model_name, check_sample, connect
+from .cloud.token import read_token
+from .cloud_access import cloud_client
 from .errors import CytonymError, InputError, UsageError
 from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
 from .matrix import CountMatrix
-from .models import jobs_for, models_home, take_fractions
+from .models import jobs_for, models_home, named_models, take_fractions
 from .schemas import first_problem
-from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, Job, MatrixInfo, Partition, Plan
+from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, Job, MatrixInfo, ModelCard, Partition, Plan
 from .version import __version__
 
 FEWEST_CELLS = 100
@@ -56,9 +60,14 @@ def check_request(request: AnnotateRequest) -> None:
 def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
     check_request(request)
-    _check_token(request.tenx_cloud_token_path)
-    models_dir = request.models_dir or models_home()
-    fractions = take_fractions(request.cell_annotation_model, models_dir)
+    models_dir, token_path = request.models_dir or models_home(), request.tenx_cloud_token_path
+    named = named_models(request.cell_annotation_model, models_dir, with_token=token_path is not None)
+    cloud = [model.card for model in named if is_cloud(model.card)]
+    if cloud:
+        _check_cloud(token_path, cloud)
+    elif token_path is not None:
+        read_token(token_path, {})
+    fractions = take_fractions(named, models_dir)
     if request.cloupe_group_name is not None and not re.fullmatch(r"[A-Za-z0-9\s_-]*", request.cloupe_group_name):
         raise CytonymError(
             f"--cloupe-group-name '{request.cloupe_group_name}' has invalid characters: letters, digits, blanks, "
@@ -66,7 +75,9 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         )
     located = locate_matrix(request.matrix)
     matrix, info, alerts, notes = _read_matrix(located, request.genome, folder, fractions)
-    jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, models_dir)
+    jobs, model_notes = jobs_for(named, info.species, models_dir)
+    if cloud:
+        _check_cloud_sample(located, info)
     if info.fractional:
         alerts = (*alerts, _check_fractions(located.path, jobs))
     _check_cloupe(request.cloupe)
@@ -93,7 +104,7 @@ def open_matrix(path: Path, plan: Plan) -> CountMatrix:
     source = open_tenx_h5(locate_matrix(path).path, fractions=plan.matrix.fractional)
     if source.n_cells != plan.matrix.n_cells:
         raise InputError(f"{path} holds {source.n_cells} cells, but the plan was made for {plan.matrix.n_cells}.")
-    return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=path)
+    return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=source.path)
 
 
 def check_unchanged(path: Path, plan: Plan) -> None:
@@ -134,17 +145,23 @@ def tool_versions() -> dict[str, str]:
     }
 
 
-def _check_token(path: Path | None) -> None:
-    if path is None:
-        return
-    if not path.is_file():
-        raise CytonymError(f"--tenx-cloud-token-path: there is no file {path}. Leave the option out for local models.")
-    try:
-        empty = not path.read_bytes().strip()
-    except OSError as exc:
-        raise CytonymError(f"--tenx-cloud-token-path: {path} cannot be read: {exc.strerror}.") from exc
-    if empty:
-        raise CytonymError(f"--tenx-cloud-token-path: {path} is empty. Save the token in it as plain text.")
+def _check_cloud(token_path: Path | None, cards: Sequence[ModelCard]) -> None:
+    """Whether 10x Cloud takes the token and has the models; nothing of the sample is sent."""
+    client = cloud_client(token_path)
+    connect(client, pause=PREFLIGHT_PAUSE)
+    listed = client.models()
+    for card in cards:
+        check_model_name(card.name, listed)
+
+
+def _check_cloud_sample(located: LocatedMatrix, info: MatrixInfo) -> None:
+    """Whether 10x Cloud annotates such a sample: the file as it is, its genome, its number of cells."""
+    if located.format != TENX:
+        raise InputError(
+            f"10x Cloud takes 10x HDF5 files, and {located.path} is of the format {located.format}. Give the "
+            "filtered_feature_cell_matrix.h5, or leave --cell-annotation-model out for a local model."
+        )
+    check_sample(info.genome, info.n_cells, info.name)
 
 
 def _check_cloupe(path: Path | None) -> None:

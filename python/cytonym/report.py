@@ -67,7 +67,7 @@ def report(plan: Plan, models: Sequence[ReportInput], *, command_line: str) -> R
 
 def sample_metrics(plan: Plan, models: Sequence[ReportInput]) -> dict[str, Any]:
     """metrics.json: the sample, all alerts (those of a model with its name), each model's own metrics."""
-    alerts = [asdict(alert) for alert in plan.alerts]
+    alerts = [asdict(alert) for alert in (*plan.alerts, *_failure_alerts(plan, models))]
     for model in models:
         own = [*model.metrics.get("alerts", []), *(asdict(alert) for alert in _diffexp_alerts(plan, model))]
         alerts += [{**alert, "model": model.job.card.name} for alert in own]
@@ -125,6 +125,17 @@ def write_report(folder: Path, report: Report) -> None:
     write_loupe_csv(folder / LOUPE_NAME, report.loupe)
     write_json(folder / PROVENANCE_NAME, report.provenance)
     write_json(folder / METRICS_NAME, report.metrics)
+
+
+def _failure_alerts(plan: Plan, models: Sequence[ReportInput]) -> list[Alert]:
+    """Planned models that brought nothing: only those of 10x Cloud may fail without ending the run."""
+    done = {model.job.card.name for model in models}
+    message = "{} could not annotate the sample. The log says why; the same command tries again."
+    return [
+        Alert("ERROR", "No cell annotations produced", message.format(job.card.title))
+        for job in plan.jobs
+        if job.card.name not in done
+    ]
 
 
 def _diffexp_alerts(plan: Plan, model: ReportInput) -> list[Alert]:

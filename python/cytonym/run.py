@@ -2,7 +2,7 @@
 
 <id>/_cmdline _versions _log _invocation    the command, the versions, what happened, what was asked
 <id>/_stages/                                files of finished stages, until the run is complete
-<id>/outs/                                   the results
+<id>/outs/                                   the results; beside _stages/ those of some models, when the cloud failed
 """
 
 from __future__ import annotations
@@ -56,18 +56,24 @@ class RunFolder:
         work(*args, **kwargs)
         write_text(mark, "")
 
-    def publish(self, files: dict[Path, Path]) -> None:
-        """Copies stage files (source -> place under outs/) and shows them all at once as `outs/`."""
-        aside = self.path / "_stages" / "outs"
-        shutil.rmtree(aside, ignore_errors=True)
+    def publish(self, files: dict[Path, Path], *, finished: bool = True) -> None:
+        """Copies stage files (source -> place under outs/) and shows them all at once as `outs/`.
+
+        A run that is not finished keeps its stages: it may go on, and then replaces what it showed.
+        """
+        aside, earlier = self.stages / "outs", self.stages / "earlier"
+        for folder in (aside, earlier):
+            shutil.rmtree(folder, ignore_errors=True)
         for source, place in files.items():
             (aside / place).parent.mkdir(parents=True, exist_ok=True)
             try:
                 shutil.copyfile(source, aside / place)
             except OSError as exc:
                 raise output_error(aside / place, exc) from exc
+        if self.outs.exists():
+            self.outs.replace(earlier)
         aside.replace(self.outs)
-        shutil.rmtree(self.stages)
+        shutil.rmtree(self.stages if finished else earlier, ignore_errors=True)
 
 
 def invocation_of(request: AnnotateRequest) -> dict[str, object]:
@@ -85,7 +91,7 @@ def check_folder(request: AnnotateRequest) -> None:
         return
     if not folder.is_dir():
         raise CytonymError(f"{folder} is a file. Choose another --id or --output-dir.")
-    if (folder / "outs").exists():
+    if (folder / "outs").exists() and not (folder / "_stages").exists():
         raise CytonymError(
             f"{folder} already holds a finished run. Choose another --id or --output-dir, or delete the folder."
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .assign import assign, model_metrics
+from .backends.tenx_cloud import is_cloud
 from .classify import classify
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
@@ -18,14 +19,15 @@ from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fit
 from .io.cell_types_csv import read_cell_types, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
-from .io.files import write_json
+from .io.files import copy_file, write_json
 from .models import model_of
 from .preflight import open_matrix
 from .progress import LOGGER
 from .report import ReportInput, report, write_report
-from .types import Job, Plan, Predictions
+from .types import NOT_RETURNED, Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
+EVIDENCE_NAME = "cell_annotation_results.json.gz"
 METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
@@ -40,15 +42,28 @@ def planned_job(plan: Plan, model: str) -> Job:
         raise ModelError(f"The plan has no model '{model}', only {names}.") from exc
 
 
-def fit_stage(matrix_path: Path, plan: Plan, model: str, models_dir: Path, output: Path) -> None:
-    """Reads an installed model from `models_dir`; later stages need it no more."""
-    found = model_of(planned_job(plan, model), models_dir)
+def fit_stage(
+    matrix_path: Path,
+    plan: Plan,
+    model: str,
+    models_dir: Path,
+    output: Path,
+    token_path: Path | None = None,
+    record: Path | None = None,
+) -> None:
+    """Reads an installed model from `models_dir`; later stages need it no more. Evidence goes beside `output`.
+
+    A cloud model takes the token of that path, or the user's own, and keeps in `record` how far it has come.
+    """
+    found = model_of(planned_job(plan, model), models_dir, token_path=token_path, record=record)
     fitted = fit(open_matrix(matrix_path, plan), found)
     if "joined_by" in fitted.meta:
         found_genes, wanted, by = (fitted.meta[name] for name in ("genes_found", "genes_wanted", "joined_by"))
         LOGGER.info("%s: %s of the model's %s genes are in the matrix, joined by %s", model, found_genes, wanted, by)
     for alert in fitted.alerts:
         LOGGER.warning("%s: %s", alert.title, alert.message)
+    if fitted.evidence is not None:
+        copy_file(fitted.evidence, output.with_name(EVIDENCE_NAME))
     write_fitted(output, fitted)
 
 
@@ -64,7 +79,10 @@ def classify_stage(
 
 
 def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
-    """Writes cell_types.csv, model_metrics.json and, if the plan wants them, embeddings.npz into `folder`."""
+    """Writes cell_types.csv, model_metrics.json and, if the plan wants them, embeddings.npz into `folder`.
+
+    Evidence that lies beside the fitted file comes along.
+    """
     job = planned_job(plan, model)
     try:
         predictions = Predictions.concatenate([read_predictions(path) for path in predictions_paths])
@@ -76,13 +94,18 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
         parts = (read_embeddings(path) for path in predictions_paths)
         shape = (plan.matrix.n_cells, job.card.embedding_size)
         write_embeddings(folder / EMBEDDINGS_NAME, predictions.barcodes, parts, shape)
+    evidence = fitted_path.with_name(EVIDENCE_NAME)
+    if evidence.exists():
+        copy_file(evidence, folder / EVIDENCE_NAME)
     write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
 
 
 def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: Path, *, threads: int = 1) -> bool:
     """Writes the table, or nothing (False) where fewer than two groups can be compared."""
     matrix = open_matrix(matrix_path, plan)
-    table = read_cell_types(cell_types_path, ("barcode", "coarse_cell_type", "umi_count"))
+    table = read_cell_types(cell_types_path, ("barcode", "coarse_cell_type", "umi_count", "reason"))
+    if "reason" in table:
+        table = table[table["reason"] != NOT_RETURNED]
     barcodes = matrix.barcodes()
     groups = groups_by_barcode(barcodes, table)
     umi_counts = table.set_index("barcode")["umi_count"].reindex(barcodes).fillna(0).to_numpy(dtype="int64")
@@ -93,10 +116,15 @@ def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: 
 
 
 def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line: str) -> None:
-    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`."""
+    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`.
+
+    A cloud model that failed has no tables: the report is on the others, and says so.
+    """
     inputs = []
     for job in plan.jobs:
         found = cell_types_dir / job.card.folder
+        if is_cloud(job.card) and not (found / METRICS_NAME).exists():
+            continue
         try:
             metrics = json.loads((found / METRICS_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError) as exc:
@@ -104,4 +132,6 @@ def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line
         table = read_cell_types(found / CELL_TYPES_NAME)
         tested = found / DIFFEXP_NAME
         inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
+    if not inputs:
+        raise InputError(f"{cell_types_dir} holds no model's results: there is nothing to report.")
     write_report(folder, report(plan, inputs, command_line=command_line))

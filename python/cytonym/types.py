@@ -17,11 +17,14 @@ import pandas as pd
 if TYPE_CHECKING:
     import anndata
 
+    from .cloud import CloudClient
+
 UNASSIGNED = "Unassigned"
 LOW_UMI_BARCODE = "Low UMI Barcode"
 COARSE_NOT_CONFIDENT = "Coarse Not Confidently Annotated"
 FINE_NOT_CONFIDENT = "Fine Not Confidently Annotated"
 NO_TYPE = (UNASSIGNED, LOW_UMI_BARCODE, COARSE_NOT_CONFIDENT)  # coarse labels that name no type
+NOT_RETURNED = "not returned"  # reason of a cell that a service left out
 LOW_UMI_THRESHOLD = 100
 LABEL_COLUMNS = ("broad_cell_type", "coarse_cell_type", "fine_cell_type")
 SKIPPABLE_STAGES = ("diffexp", "report")
@@ -103,10 +106,12 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can run: its card and, if it is installed, its folder."""
+    """A model that can run: its card, and what it works with."""
 
     card: ModelCard
-    folder: Path | None = None
+    folder: Path | None = None  # of an installed model
+    client: CloudClient | None = None  # of a cloud model
+    record: Path | None = None  # folder that outlives a crash, of a cloud model
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,7 @@ class Fitted:
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
     alerts: tuple[Alert, ...] = ()
+    evidence: Path | None = None  # file that becomes cell_annotation_results.json.gz; kept beside, not inside
 
 
 @dataclass(frozen=True)

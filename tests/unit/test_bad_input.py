@@ -125,10 +125,10 @@ def test_requests_that_preflight_refuses(refused, write_h5, tmp_path):
     loupe.touch()
     for code, arguments, words in (
         (4, ("--cell-annotation-model=nonsense",), "'nonsense' is not a model"),
-        (4, ("--cell-annotation-model=auto",), "is not available in this version"),
+        (1, ("--cell-annotation-model=auto",), "There is no 10x Cloud token"),
         (1, (f"--cloupe={image}",), "its name must end in .cloupe"),
         (1, (f"--cloupe={loupe}", "--cloupe-group-name=a/b"), "has invalid characters"),
-        (1, (f"--tenx-cloud-token-path={tmp_path / 'absent'}",), "there is no file"),
+        (1, (f"--tenx-cloud-token-path={tmp_path / 'absent'}",), "There is no token file"),
         (1, (f"--tenx-cloud-token-path={image}",), "is empty"),
     ):
         assert (refused("--id=s", matrix, *arguments)[0]) == code

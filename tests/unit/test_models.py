@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,12 +24,48 @@ def models_dir(tmp_path_factory):
     return folder
 
 
+def planned(value: str | None, species: str, models_dir: Path):
+    return jobs_for(named_models(value, models_dir), species, models_dir)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("auto", "auto"),
+        (" AUTO ", "auto"),
+        ("human_pca_v1_beta", "human_pca_v1_beta"),
+        ("tenx:mouse_pca_v1_beta", "mouse_pca_v1_beta"),
+        ("tenx:", "auto"),
+    ],
+)
+def test_names_of_the_cloud_are_known_without_asking_it(value, name, tmp_path):
+    """Space Ranger's names, and what stands after a colon; all of one folder."""
+    (model,) = named_models(value, tmp_path)
+    assert (model.card.name, model.card.folder, model.card.backend) == (name, "10x_Cloud", "tenx_cloud")
+
+
+def test_a_name_that_nobody_here_knows_is_the_clouds_only_with_a_token(tmp_path):
+    """A slip of the pen asks no server."""
+    with pytest.raises(ModelError, match=r"'makers' is not a model.*--tenx-cloud-token-path"):
+        named_models("makers", tmp_path)
+    (model,) = named_models("rat_pca_v1", tmp_path, with_token=True)
+    assert model.card.name == "rat_pca_v1"
+
+
+def test_cloud_models_come_last_and_azimuth_joins_them_on_human_samples(models_dir, tmp_path):
+    """What is local is done before the waiting begins."""
+    names = [job.card.name for job in planned("auto,markers", "human", models_dir)[0]]
+    assert names == ["markers", AZIMUTH, "auto"]
+    assert [job.card.name for job in planned("auto", "mouse", models_dir)[0]] == ["auto"]
+    assert [job.card.name for job in planned("auto", "human", tmp_path)[0]] == ["auto"]
+
+
 @pytest.mark.parametrize(
     ("species", "why"), [("human", "Pan-Human Azimuth is not installed"), ("mouse", "the local model for mouse")]
 )
 def test_nothing_named_and_nothing_installed_runs_the_marker_model_and_says_so(species, why, tmp_path):
     """One calm line says which model runs and why."""
-    jobs, notes = jobs_for(None, species, tmp_path)
+    jobs, notes = planned(None, species, tmp_path)
     assert [job.card.name for job in jobs] == ["markers"]
     assert len(notes) == 1
     assert why in notes[0]
@@ -37,38 +74,36 @@ def test_nothing_named_and_nothing_installed_runs_the_marker_model_and_says_so(s
 
 def test_nothing_named_runs_azimuth_on_human_samples_once_installed(models_dir):
     """As Space Ranger does; a mouse sample still gets the marker model."""
-    (job,), (note,) = jobs_for(None, "human", models_dir)
+    (job,), (note,) = planned(None, "human", models_dir)
     assert (job.card.name, job.model_path, len(job.model_sha256)) == (AZIMUTH, AZIMUTH, 64)
     assert note == (
         "No model was named: Pan-Human Azimuth runs (it is installed, and the sample is human). "
         "Nothing leaves this machine."
     )
-    assert [job.card.name for job in jobs_for(None, "mouse", models_dir)[0]] == ["markers"]
+    assert [job.card.name for job in planned(None, "mouse", models_dir)[0]] == ["markers"]
 
 
 def test_a_named_model_needs_no_explanation(tmp_path):
     """No note where the user chose."""
-    assert jobs_for("markers", "human", tmp_path)[1] == ()
+    assert planned("markers", "human", tmp_path)[1] == ()
 
 
 def test_several_models_keep_their_order(models_dir):
     """Each with a folder of its own."""
-    jobs, _ = jobs_for(f"{AZIMUTH}, markers", "human", models_dir)
+    jobs, _ = planned(f"{AZIMUTH}, markers", "human", models_dir)
     assert [job.card.folder for job in jobs] == ["Azimuth", "Markers"]
 
 
 def test_a_mouse_sample_is_refused(models_dir):
     """Named or not, Azimuth never runs on it."""
     with pytest.raises(ModelError, match="pan_human_azimuth was made for human, but the sample is mouse"):
-        jobs_for(AZIMUTH, "mouse", models_dir)
+        planned(AZIMUTH, "mouse", models_dir)
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("auto", "cloud model 'auto' is not available in this version"),
-        ("AUTO", "cloud model 'AUTO' is not available in this version"),
-        ("human_pca_v1_beta", "not available in this version"),
+        ("auto,human_pca_v1_beta", "both write to outs/cell_types/10x_Cloud"),
         ("pan_human_azimuth", r"not installed in .*'cytonym models install pan_human_azimuth'.* --weights FILE.keras"),
         ("/some/atlas", "reference models are not available in this version"),
         ("nonsense", "'nonsense' is not a model"),
@@ -120,7 +155,7 @@ def test_a_changed_file_is_found_before_a_run(own_dir):
     data.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert find_model(AZIMUTH, own_dir).card.name == AZIMUTH
     with pytest.raises(ModelError, match=r"model.h5 is not as it was installed. Install the model again"):
-        jobs_for(AZIMUTH, "human", own_dir)
+        planned(AZIMUTH, "human", own_dir)
     data.write_bytes(content[:-1])
     with pytest.raises(ModelError, match="missing or cut off"):
         find_model(AZIMUTH, own_dir)
@@ -148,7 +183,7 @@ def test_a_card_that_does_not_hold_is_refused(own_dir, change, message):
 
 def test_a_task_refuses_another_model_than_the_planned_one(models_dir, tmp_path):
     """A stage after preflight meets the same model or none."""
-    (job,), _ = jobs_for(AZIMUTH, "human", models_dir)
+    (job,), _ = planned(AZIMUTH, "human", models_dir)
     assert model_of(job, models_dir) == find_model(AZIMUTH, models_dir)
     with pytest.raises(ModelError, match="was planned, but is not installed"):
         model_of(job, tmp_path)

@@ -9,6 +9,7 @@ from ..matrix import CountMatrix
 from ..types import Fitted, Model, ModelCard, Predictions
 from .azimuth import AzimuthBackend
 from .markers import MarkersBackend
+from .tenx_cloud import TenxCloudBackend
 
 
 class Backend(Protocol):
@@ -27,4 +28,8 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: dict[str, Backend] = {"markers": MarkersBackend(), "azimuth": AzimuthBackend()}
+BACKENDS: dict[str, Backend] = {
+    "markers": MarkersBackend(),
+    "azimuth": AzimuthBackend(),
+    "tenx_cloud": TenxCloudBackend(),
+}

@@ -15,20 +15,19 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DamagedDownload
-from ..types import UNASSIGNED
+from ..types import NOT_RETURNED, UNASSIGNED
 
 BARCODE, COARSE, FINE, BROAD = "barcode", "coarse_cell_type", "fine_cell_type", "broad_cell_type"
 REASON = "reason"
-NOT_RETURNED = "not returned"
 NO_LABEL = "no label returned"
 NEEDED_COLUMNS = (BARCODE, COARSE, FINE)
 LABELS = (BROAD, COARSE, FINE)
-NUMBERS = ("cell_count_in_model",)  # float64 here, NaN where the service says nothing
+NUMBERS = ("cell_count_in_model",)  # empty where the service says nothing
 
 
 @dataclass(frozen=True)
 class CloudCellTypes:
-    """The service's table on the matrix's barcodes, in matrix order, with a last column `reason`.
+    """The service's table on the matrix's barcodes, in matrix order, all text, with a last column `reason`.
 
     `reason` is empty but for cells without a label, which are Unassigned: "not returned" or "no label returned".
     """
@@ -71,8 +70,8 @@ def match_barcodes(table: pd.DataFrame, barcodes: Sequence[str] | np.ndarray, na
     is_missing = ~wanted.isin(returned)
     ordered = table.set_index(BARCODE).reindex(wanted, fill_value="").rename_axis(BARCODE).reset_index()
     for column in NUMBERS:
-        if column in ordered:
-            ordered[column] = _numbers(ordered[column], name)
+        if column in table:
+            _check_numbers(table[column], name)
     has_no_label = (ordered[COARSE] == "").to_numpy()
     for column in LABELS:
         if column in ordered:
@@ -151,9 +150,9 @@ def _check_barcodes(returned: pd.Index, wanted: pd.Index, name: str) -> None:
         )
 
 
-def _numbers(texts: pd.Series, name: str) -> np.ndarray:
+def _check_numbers(texts: pd.Series, name: str) -> None:
     try:
-        return pd.to_numeric(texts.replace("", np.nan)).to_numpy(dtype=np.float64)
+        pd.to_numeric(texts.replace("", np.nan))
     except ValueError as exc:
         raise DamagedDownload(f"{name} of 10x Cloud: '{texts.name}' holds what is not a number: {exc}.") from exc
 

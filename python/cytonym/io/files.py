@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,15 @@ def write_json_gz(path: Path, value: Any) -> None:
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
     ):
         packed.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8"))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """The same bytes at `target`, without a copy where the file system can share them."""
+    with written_whole(target) as aside:
+        try:
+            aside.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, aside)
 
 
 def sha256_of(*paths: Path) -> str:

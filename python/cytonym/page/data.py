@@ -53,7 +53,7 @@ def _model(plan: Plan, model: ReportInput, metrics: dict[str, Any]) -> dict[str,
     return {
         "name": card.name,
         "title": card.title,
-        "banner": card.banner,
+        "banner": model.metrics.get("banner") or card.banner,
         "alerts": [alert for alert in metrics["alerts"] if alert.get("model") == card.name],
         "summary": summary(plan, model),
         "levels": [level_view(table, level) for level in FINER if f"{level}_cell_type" in table],
@@ -72,6 +72,7 @@ def summary(plan: Plan, model: ReportInput) -> list[tuple[str, str]]:
     rows = [
         ("cytonym version", plan.versions.get("cytonym", "")),
         ("Cell annotation model", f"{card.title}, version {card.version}"),
+        ("Model that the service chose", told.get("model_used", "")),
         ("About the model", card.description),
         ("Licence of the model", card.licence),
         ("Cells", f"{info.n_cells:,}"),
