@@ -39,6 +39,9 @@ workflow {
 
 def farewell(results) {
     log.info(workflow.success ? "Results: ${results}/<sample>/outs" : 'Stopped. Correct what is wrong, then run again with -resume.')
+    if (workflow.stats.ignoredCount) {
+        log.warn('10x Cloud failed on some samples: what else was found is there. Run again with -resume to try again.')
+    }
 }
 
 def properties(schema) {

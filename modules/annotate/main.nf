@@ -1,12 +1,12 @@
 // The stages and how they meet: nothing is wired anywhere else. Comments show a channel's element.
 
-include { VALIDATE  } from '../local/validate'
-include { PREFLIGHT } from '../local/preflight'
-include { FIT       } from '../local/fit'
-include { CLASSIFY  } from '../local/classify'
-include { ASSIGN    } from '../local/assign'
-include { DIFFEXP   } from '../local/diffexp'
-include { REPORT    } from '../local/report'
+include { VALIDATE                 } from '../local/validate'
+include { PREFLIGHT                } from '../local/preflight'
+include { FIT; FIT as FIT_IN_CLOUD } from '../local/fit'
+include { CLASSIFY                 } from '../local/classify'
+include { ASSIGN                   } from '../local/assign'
+include { DIFFEXP                  } from '../local/diffexp'
+include { REPORT                   } from '../local/report'
 
 workflow ANNOTATE {
     take:
@@ -18,7 +18,7 @@ workflow ANNOTATE {
     VALIDATE(parameters, sheet)
     VALIDATE.out.messages.subscribe { messages -> warn(messages.text) }
 
-    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, options, missing]
+    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, token, options, missing]
         def found = parsed(file).collect { sample -> located(sample, folders) }
         def missing = found.collectMany { sample -> sample.missing }
         if (missing) {
@@ -26,7 +26,7 @@ workflow ANNOTATE {
         }
         found
     }
-    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.options] })
+    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.options] })
 
     planned = samples                                                    // [id, sample, plan, matrix for the stages]
         .map { sample -> [[id: sample.id], sample] }
@@ -34,13 +34,23 @@ workflow ANNOTATE {
         .map { meta, sample, plan, converted -> [meta.id, sample, plan, converted ? converted.first() : sample.matrix] }
     planned.subscribe { id, _sample, plan, _matrix -> announce(id, parsed(plan)) }
 
-    jobs = planned.flatMap { id, sample, plan, matrix ->                 // [meta, matrix, plan, models_dir]
-        metas(id, parsed(plan)).collect { meta -> [meta, matrix, plan, sample.models_dir] }
+    jobs = planned.flatMap { id, _sample, plan, matrix ->                // [meta, matrix, plan]
+        metas(id, parsed(plan)).collect { meta -> [meta, matrix, plan] }
     }
-    FIT(jobs)
+    fits = planned.flatMap { id, sample, plan, matrix ->                 // [meta, matrix, plan, models_dir, token, record]
+        metas(id, parsed(plan)).collect { meta ->
+            [meta, matrix, plan, sample.models_dir] + (meta.cloud ? [sample.token, record(meta)] : [[], ''])
+        }
+    }.branch { meta, _matrix, _plan, _models_dir, _token, _record ->
+        cloud: meta.cloud
+        local: true
+    }
+    FIT(fits.local)
+    FIT_IN_CLOUD(fits.cloud)
+    fitted = FIT.out.fitted.mix(FIT_IN_CLOUD.out.fitted)                 // [meta, fitted, evidence]
 
-    blocks = jobs.join(FIT.out.fitted).flatMap { meta, matrix, plan, _models_dir, fitted ->
-        (0..<meta.partitions).collect { index -> [meta + [partition: index], matrix, plan, fitted] }
+    blocks = jobs.join(fitted).flatMap { meta, matrix, plan, fit, _evidence ->
+        (0..<meta.partitions).collect { index -> [meta + [partition: index], matrix, plan, fit] }
     }
     CLASSIFY(blocks)
 
@@ -48,18 +58,14 @@ workflow ANNOTATE {
         .map { meta, part -> [groupKey(meta - [partition: meta.partition], meta.partitions), [meta.partition, part]] }
         .groupTuple()
         .map { key, parts -> [key.target, parts.sort { part -> part[0] }.collect { part -> part[1] }] }
-    ASSIGN(jobs.map { meta, _matrix, plan, _models_dir -> [meta, plan] }.join(FIT.out.fitted).join(predictions))
+    ASSIGN(jobs.map { meta, _matrix, plan -> [meta, plan] }.join(fitted).join(predictions))
 
-    tested = jobs
-        .filter { meta, _matrix, _plan, _models_dir -> meta.diffexp }
-        .map { meta, matrix, plan, _models_dir -> [meta, matrix, plan] }
-        .join(ASSIGN.out.cell_types)
-    DIFFEXP(tested)
+    DIFFEXP(jobs.filter { meta, _matrix, _plan -> meta.diffexp }.join(ASSIGN.out.cell_types))
 
     tables = ASSIGN.out.cell_types.map { meta, folder -> [meta, 1, folder] }   // [id, folders of tables, always in the same order]
         .mix(DIFFEXP.out.diffexp.map { meta, folder -> [meta, 2, folder] })
         .map { meta, stage, folder -> [groupKey(meta.id, meta.tables), ["${meta.model} ${stage}", folder]] }
-        .groupTuple()
+        .groupTuple(remainder: true)                                     // a model of 10x Cloud that failed leaves the others
         .map { key, found -> [key.target, found.sort { table -> table[0] }.collect { table -> table[1] }] }
     REPORT(
         planned.join(tables).map { id, sample, plan, _matrix, found -> [[id: id], plan, found, quoted(command(sample))] }
@@ -88,21 +94,24 @@ def metas(id, plan) {
     def diffexp = !plan.skip.contains('diffexp')
     plan.jobs.collect { job ->
         [
-            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp,
+            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp, cloud: job.card.backend == 'tenx_cloud',
             partitions: plan.partitions.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
         ]
     }
 }
 
+// Where the tries of one cloud model on one sample meet: in the work folder, unless that is in a bucket.
+def record(meta) {
+    workflow.workDir.toUri().scheme == 'file' ? "${workflow.workDir}/cloud/${meta.id}/${meta.model}" : ''
+}
+
 // A checked sample with its files. What is not there is named in `missing`, for one error on all samples.
 def located(sample, folders) {
-    def files = ['matrix', 'cloupe', 'models_dir'].collectEntries { name -> [name, existing(sample[name], folders)] }
+    def named = [matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path']
+    def files = named.collectEntries { key, name -> [key, existing(sample[name], folders)] }
     // of a Space Ranger folder only the matrix is staged
     def inside = files.matrix && sample.inside ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
-    def options = sample.findAll { name, _value -> !(name in ['id', 'matrix', 'inside', 'cloupe', 'models_dir']) }
-    if (options.tenx_cloud_token_path) {
-        options.tenx_cloud_token_path = file(options.tenx_cloud_token_path, glob: false).toAbsolutePath()
-    }
+    def options = sample.findAll { name, _value -> !(name in ['id', 'inside'] + named.values()) }
     // a switch that is on stands alone, one that is off not at all
     def given = options.findAll { _name, value -> value != false }.collect { name, value ->
         "--${name.replace('_', '-')}${value == true ? '' : "=${quoted(value.toString())}"}"
@@ -111,8 +120,8 @@ def located(sample, folders) {
         id: sample.id,
         matrix: inside ?: files.matrix,
         options: given.join(' '),
-        missing: files.findAll { _name, path -> path == null }.keySet().collect { name ->
-            "Sample ${sample.id}: there is no ${name} ${sample[name]}, looked for in ${folders.unique(false).join(' and ')}"
+        missing: files.findAll { _key, path -> path == null }.keySet().collect { key ->
+            "Sample ${sample.id}: there is no ${named[key]} ${sample[named[key]]}, looked for in ${folders.unique(false).join(' and ')}"
         },
     ]
 }
@@ -130,7 +139,7 @@ def existing(path, folders) {
 def command(sample) {
     def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir].findAll { _name, path -> path }
     def named = files.collect { name, path -> "--${name}=${quoted(path.toUriString())}" }.join(' ')
-    return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".replaceAll(/ --tenx-cloud-token-path=('[^']*'|\S+)/, '').trim()
+    return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".trim()
 }
 
 def quoted(text) {

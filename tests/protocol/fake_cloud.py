@@ -84,6 +84,7 @@ class Seen:
 class Blob:
     """A registered file and what has come of it."""
 
+    name: str
     md5: str
     size: int
     file_id: str
@@ -116,6 +117,7 @@ class FakeCloud:
         self.token, self.barcodes, self.gateway = token, barcodes, gateway or {}
         self.models = ["human_pca_v1_beta", "mouse_pca_v1_beta"]
         self.plans = [["NEW", "INPROGRESS", "COMPLETED"]]  # of each analysis, the last one's for all further ones
+        self.failing: set[str] = set()  # names of files whose analyses fail
         self.register_status: str | None = None  # None: READY, or SKIP for a file that is there
         self.edit: dict[str, Callable[[bytes], bytes | None]] = {}  # output -> how it is spoilt; None: left out
         self.no_outputs = False
@@ -265,7 +267,7 @@ class FakeCloud:
         if known and self.register_status is None:
             return {"id": known[0][1].file_id, "blobId": known[0][0], "status": "SKIP"}
         number = len(self.blobs) + 1
-        blob = Blob(body["md5"], body["size"], f"file-{number}")
+        blob = Blob(body["filename"], body["md5"], body["size"], f"file-{number}")
         self.blobs[f"blob-{number}"] = blob
         return {"id": blob.file_id, "blobId": f"blob-{number}", "status": self.register_status or "READY"}
 
@@ -338,6 +340,9 @@ class FakeCloud:
         content = self._content(params["filteredMatricesH5"])
         analysis_id = f"analysis-{len(self.analyses) + 1}"
         self.analyses[analysis_id] = list(self.plans[min(len(self.analyses), len(self.plans) - 1)])
+        if self.register_status != "SKIP" and self._file(params["filteredMatricesH5"]).name in self.failing:
+            self.analyses[analysis_id] = ["FAILED"]
+            return {"analysisID": analysis_id}
         try:
             self.outputs = _outputs(self.barcodes if self.barcodes is not None else _barcodes_of(content))
         except (OSError, KeyError):  # what was sent is no 10x HDF5 file
@@ -588,10 +593,12 @@ def main() -> None:
     parser.add_argument("--token", default="t0ken")
     parser.add_argument("--fault", action="append", default=[], metavar="STEP=FAULT[:TIMES]", help="0: for ever")
     parser.add_argument("--plan", action="append", default=[], metavar="STATUS,...", help="of the next analysis")
+    parser.add_argument("--failing", action="append", default=[], metavar="NAME", help="of a file that never succeeds")
     parser.add_argument("--seen", metavar="FILE", help="appends a JSON line a request: step and method")
     parser.add_argument("--forever", action="store_true", help="do not end with standard input")
     options = parser.parse_args()
     with FakeCloud(token=options.token, port=options.port, storage_port=options.storage_port) as cloud:
+        cloud.failing = set(options.failing)
         for step, fault, times in map(_fault, options.fault):
             cloud.fail(step, fault, times=times)
         if options.plan:

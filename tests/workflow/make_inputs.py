@@ -18,6 +18,13 @@ seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimu
 hd,,runs/hd,,,V2,
 tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers
 '''
+CLOUD_SHEET = """\
+sample,matrix,cell_annotation_model
+good,good.h5,auto
+bad,bad.h5,"markers,auto"
+local,bad.h5,
+"""
+CLOUD_TOKEN = "t0p-s3cret.token"
 
 
 def main(what: str) -> None:
@@ -33,6 +40,13 @@ def main(what: str) -> None:
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
     elif what == "cells":
         make_tissue(inputs / "the cells.h5", n_cells=300, n_genes=GENES, seed=2)
+    elif what == "cloud":
+        make_tissue(inputs / "good.h5", n_cells=150, n_genes=GENES, seed=3)
+        make_tissue(inputs / "bad.h5", n_cells=150, n_genes=GENES, seed=4)
+        (inputs / "sheet.csv").write_text(CLOUD_SHEET, encoding="utf-8")
+        token = inputs / "token.txt"
+        token.write_text(f"{CLOUD_TOKEN}\n", encoding="utf-8")
+        token.chmod(0o600)
     Path("home").mkdir()
 
 

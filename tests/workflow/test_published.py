@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,20 @@ def test_module_picks_the_cells_out_of_counts_files(workflow_dir):
     chain = workflow_dir / "chain"
     (chain / "shell").mkdir(exist_ok=True)
     assert tables(chain / "results/S.1/outs") == tables(shell_outs(chain, "S_1", "in put/the cells.h5"))
+
+
+@pytest.mark.workflow("cloud models")
+def test_the_token_is_in_its_own_file_alone(workflow_dir):
+    """Neither a task's script, log or folder, nor a report, nor a result holds it."""
+    token = (workflow_dir / "in put/token.txt").read_bytes().strip()
+    plain = [path for path in workflow_dir.rglob("*") if path.is_file() and not path.is_symlink()]
+    holders = {str(path.relative_to(workflow_dir)) for path in plain if token in path.read_bytes()}
+    assert holders == {"in put/token.txt", "tests/workflow/make_inputs.py", "tests/protocol/cloud_run.py"}
+
+
+@pytest.mark.workflow("cloud models")
+def test_a_matrix_is_sent_once_however_often_it_is_tried(workflow_dir):
+    """Three tasks with three tries each for the sample that fails, and one upload; one for the other sample."""
+    seen = json.loads((workflow_dir / "seen.json").read_text())
+    assert seen["complaints"] == []
+    assert (seen["steps"]["register"], seen["steps"]["start"]) == (2, 1 + 3 * 3)

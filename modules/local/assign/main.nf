@@ -3,10 +3,11 @@ process ASSIGN {
     label 'process_low'
 
     input:
-    tuple val(meta), path(plan), path(fitted), path(predictions)   // meta: [id, model, folder]; predictions in the order of the cells
+    tuple val(meta), path(plan), path(fitted), path(evidence), path(predictions)
+    // meta: [id, model, folder]; evidence: goes along beside fitted; predictions in the order of the cells
 
     output:
-    tuple val(meta), path("${meta.folder}"), emit: cell_types   // cell_types.csv, model_metrics.json
+    tuple val(meta), path("${meta.folder}"), emit: cell_types   // cell_types.csv, model_metrics.json, evidence
 
     script:
     """

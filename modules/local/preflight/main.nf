@@ -3,8 +3,8 @@ process PREFLIGHT {
     label 'process_low'
 
     input:
-    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), val(options)
-    // meta: [id]; options: further options of the command, quoted for the shell
+    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), path(token, stageAs: 'token/*'), val(options)
+    // meta: [id]; token: of 10x Cloud; options: further options of the command, quoted for the shell
 
     output:
     tuple val(meta), path("plan.json"), path("*.h5", arity: '0..*'), emit: plan   // with matrix.h5 when it was not a 10x HDF5 file
@@ -12,8 +12,9 @@ process PREFLIGHT {
     script:
     def loupe = cloupe ? "--cloupe ${cloupe}" : ''
     def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
+    def cloud = token ? "--tenx-cloud-token-path ${token}" : ''
     """
-    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${options} --output-dir .
+    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${cloud} ${options} --output-dir .
     """
 
     stub:

@@ -25,6 +25,6 @@ process SPACERANGER_COUNT {
 
 workflow {
     SPACERANGER_COUNT(channel.of([[id: 'S.1'], file(params.cells)]))
-    SPACERANGER_ANNOTATE(SPACERANGER_COUNT.out.outs, [])
+    SPACERANGER_ANNOTATE(SPACERANGER_COUNT.out.outs, [], [])
     channel.topic('versions').map { row -> row.join(' ') }.collectFile(name: 'versions.txt', storeDir: params.outdir, newLine: true)
 }

@@ -8,6 +8,7 @@ process SPACERANGER_ANNOTATE {
     input:
     tuple val(meta), path(outs, stageAs: 'outs/?/*')
     path  models_dir
+    path  tenx_cloud_token, stageAs: 'token/*'
 
     output:
     tuple val(meta), path("${prefix}/outs/**")                                                           , emit: outs
@@ -24,6 +25,7 @@ process SPACERANGER_ANNOTATE {
     prefix     = task.ext.prefix ?: "${meta.id}"
     def id     = "${task.ext.prefix ?: meta.id}".replaceAll(/[^A-Za-z0-9_-]/, '_').take(64)
     def models = "--models-dir ${models_dir ?: '.'}" // without a folder none is searched, not even one under HOME
+    def token  = tenx_cloud_token ? "--tenx-cloud-token-path ${tenx_cloud_token}" : ''
     def memory = task.memory ? "--localmem ${task.memory.toGiga()}" : ''
     // count emits the files of its outs folder one by one, several of one name: where a file came from tells which it is
     def files  = [outs].flatten()
@@ -44,6 +46,7 @@ process SPACERANGER_ANNOTATE {
         --localcores ${task.cpus} \\
         ${memory} \\
         ${models} \\
+        ${token} \\
         ${args}
     """
 
