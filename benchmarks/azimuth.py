@@ -40,7 +40,7 @@ TIMES_LESS_CPU, TIMES_LESS_MEMORY = 8, 8  # wanted beside panhumanpy
 KERAS_NETWORK = """
 import json, sys
 import keras, numpy
-path, width, trunk, head, levels = sys.argv[1], *map(json.loads, sys.argv[2:])
+path, (width, trunk, head, levels) = sys.argv[1], json.load(sys.stdin)
 keras.utils.set_random_seed(0)
 random, prefixes = numpy.random.default_rng(0), {}
 source = inputs = keras.Input((width,))
@@ -183,9 +183,9 @@ def make(folder: Path, n_cells: int, n_genes: int, tables: Path | None, seed: in
     if real is None:
         (folder / "model.keras").write_bytes(made_weights(seed))
     else:
-        sizes = [json.dumps(value) for value in (PANEL_SIZE, TRUNK, HEAD, read_tables(chosen).classes)]
-        command = [str(real), "-c", KERAS_NETWORK, str(folder / "model.keras"), *sizes]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        sizes = json.dumps((PANEL_SIZE, TRUNK, HEAD, read_tables(chosen).classes))
+        command = [str(real), "-c", KERAS_NETWORK, str(folder / "model.keras")]
+        subprocess.run(command, input=sizes.encode(), check=True, capture_output=True)
     install(InstallRequest(MODEL, folder / "models", folder / "model.keras", tables, version=chosen.version))
     names = [*chosen.panel(), *(f"FILLER{i}" for i in range(n_genes - PANEL_SIZE))]
     write_counts(folder / "matrix.h5", names, n_cells, seed)

@@ -22,7 +22,7 @@ def nobodys_home(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("TENX_CLOUD_URL", "http://127.0.0.1:9")
-        for name in ("TENX_CLOUD_TOKEN_PATH", "TENX_CLOUD_USE_LOCAL_TOKEN"):
+        for name in ("TENX_CLOUD_TOKEN", "TENX_CLOUD_TOKEN_PATH", "TENX_CLOUD_USE_LOCAL_TOKEN"):
             patch.delenv(name, raising=False)
         yield
 

@@ -116,6 +116,9 @@ def located(sample, folders) {
     def given = options.findAll { _name, value -> value != false }.collect { name, value ->
         "--${name.replace('_', '-')}${value == true ? '' : "=${quoted(value.toString())}"}"
     }
+    if (files.token && workflow.workDir.toUri().scheme != 'file') {
+        error('--tenx_cloud_token_path: the token would be copied to the work folder, which is in a bucket. Use a secret: see docs/nextflow.md.')
+    }
     return files + [
         id: sample.id,
         matrix: inside ?: files.matrix,

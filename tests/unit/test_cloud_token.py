@@ -29,9 +29,11 @@ def find(tmp_path, path=None, **environment: str) -> CloudToken:
 
 
 def test_the_first_place_that_has_one(tmp_path):
-    """The option, the stored credentials, the file that the environment names."""
+    """The option, the stored credentials, the file that the environment names, the token that it holds."""
+    variable = {"TENX_CLOUD_TOKEN": "fourth"}
+    assert find(tmp_path, **variable).secret.reveal() == "fourth"
     write(tmp_path / "named", "third")
-    variable = {"TENX_CLOUD_TOKEN_PATH": str(tmp_path / "named")}
+    variable |= {"TENX_CLOUD_TOKEN_PATH": str(tmp_path / "named")}
     assert find(tmp_path, **variable).secret.reveal() == "third"
     write(tmp_path / "home" / ".config" / "txg" / "credentials", "second")
     assert find(tmp_path, **variable).secret.reveal() == "second"

@@ -24,7 +24,7 @@ good,good.h5,auto
 bad,bad.h5,"markers,auto"
 local,bad.h5,
 """
-CLOUD_TOKEN = "t0p-s3cret.token"
+CLOUD_TOKEN = "t0ken-of-the-workflow"
 
 
 def main(what: str) -> None:

@@ -24,6 +24,7 @@ DEFAULT_SERVER = "https://cloud.10xgenomics.com"
 CREDENTIALS = Path(".config", "txg", "credentials")  # under the home folder, where `cloud auth setup` of txg writes
 SERVER_VARIABLE = "TENX_CLOUD_URL"
 TOKEN_PATH_VARIABLE = "TENX_CLOUD_TOKEN_PATH"
+TOKEN_VARIABLE = "TENX_CLOUD_TOKEN"  # the token itself, as a secret of Nextflow brings it; Space Ranger has no such one
 LOCAL_TOKEN_VARIABLE = "TENX_CLOUD_USE_LOCAL_TOKEN"
 ACCESS_HEADERS = ("cf-access-client-id", "cf-access-client-secret")
 LONGEST_FILE = 64 * 1024  # bytes; a token has some hundreds
@@ -76,7 +77,7 @@ class CloudToken:
 
 
 def find_token(path: Path | None, environment: Mapping[str, str], *, home: Path, folder: Path) -> CloudToken:
-    """The token of the first place that has one: `path`, the stored credentials, the file that the environment names.
+    """The token of the first place that has one: `path`, the stored credentials, what the environment names or holds.
 
     `folder` is the caller's, against which a relative path is resolved. Raises TokenError, also when `path` is given
     but not usable: no other place is tried then.
@@ -90,6 +91,10 @@ def find_token(path: Path | None, environment: Mapping[str, str], *, home: Path,
         found = stored
     elif frame_path is not None:
         found = frame_path
+    elif environment.get(TOKEN_VARIABLE):
+        return replace(
+            typed_token(environment[TOKEN_VARIABLE], environment), origin=f"the environment's {TOKEN_VARIABLE}"
+        )
     else:
         raise TokenError(f"There is no 10x Cloud token: no file {stored}. {HOW_TO_GET_ONE}")
     token = read_token(found, environment)
