@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -157,6 +161,27 @@ def test_a_failed_cloud_leaves_what_local_models_found(cloud, request_of, tmp_pa
     assert len(table_of(outs)) == N_CELLS + 1
     assert not (tmp_path / "run" / "_stages").exists()
     assert "No cell annotations produced" not in (outs / "metrics.json").read_text()
+
+
+def test_a_killed_run_goes_on_waiting(cloud, request_of, tmp_path):
+    """Killed while the analysis runs, the same command sends nothing again and starts nothing again."""
+    cloud.plans = [["INPROGRESS"]]
+    request, waiting = request_of(), threading.Event()
+    cloud.on("poll", 3, waiting.set)
+    command = [sys.executable, "-m", "cytonym", "annotate", "--id=s", f"--matrix={request.matrix}"]
+    command += [f"--tenx-cloud-token-path={request.tenx_cloud_token_path}", "--cell-annotation-model=auto"]
+    command += [f"--output-dir={tmp_path / 'run'}"]
+    environment = os.environ | {"CYTONYM_CLOUD_WAIT_SCALE": "0.005"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        assert waiting.wait(60)
+        process.kill()
+    for plan in cloud.analyses.values():
+        plan[:] = ["COMPLETED"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "of an earlier run goes on; nothing is sent" in done.stderr
+    assert [cloud.steps.count(step) for step in ("register", "part", "start")] == [1, 1, 1]
+    assert len(table_of(tmp_path / "run" / "outs")) == N_CELLS + 1
 
 
 def test_a_failed_cloud_alone_leaves_the_log_and_no_outs(cloud, request_of, tmp_path):
