@@ -9,20 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cloud_run import TOKEN, annotated, files_of, served, write_matrix
+from cloud_run import TOKEN, annotated, files_of
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def cloud():
-    with served() as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def matrix(tmp_path):
-    return write_matrix(tmp_path)
 
 
 def killed(cloud, matrix, step: str, number: int) -> None:
