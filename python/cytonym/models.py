@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .backends import BACKENDS
@@ -12,7 +12,7 @@ from .cloud import without_prefix
 from .cloud.choice import AUTO
 from .cloud_access import cloud_client
 from .errors import ModelError
-from .io.model_store import installed_model, installed_names, verified_sha256
+from .io.model_store import installed_model, installed_names, read_model, verified_sha256
 from .types import Job, Model
 
 CLOUD_MODELS = (AUTO, "human_pca_v1_beta", "mouse_pca_v1_beta")  # known names; the service may have more
@@ -118,15 +118,18 @@ def _runnable(model: Model) -> Model:
     return model
 
 
-def jobs_for(named: Sequence[Model], species: str, models_dir: Path) -> tuple[tuple[Job, ...], tuple[str, ...]]:
+def jobs_for(
+    named: Sequence[Model], species: str, models_dir: Path, symbols: Iterable[str] | None = None
+) -> tuple[tuple[Job, ...], tuple[str, ...]]:
     """The models to run on a sample of that species, cloud models last, and a calm line where the choice was ours.
 
-    An installed model's files are compared with its card here, once.
+    `symbols` are the sample's, for a default model that needs them. An installed model's files are compared with its
+    card here, once.
     """
     models: tuple[Model, ...] = tuple(named)
     notes: tuple[str, ...] = ()
     if not models:
-        model, note = default_model(species, models_dir)
+        model, note = default_model(species, models_dir, symbols)
         models, notes = (model,), (note,)
     elif any(is_cloud(model.card) for model in models):
         models, notes = _with_azimuth(models, species, models_dir)
@@ -151,12 +154,20 @@ def _with_azimuth(
     return (*local, find_model(AZIMUTH, models_dir), *cloud), (note,)
 
 
-def default_model(species: str, models_dir: Path) -> tuple[Model, str]:
-    """The local model that runs when none is named, Azimuth for human if installed, and the line that says so."""
-    if species == "human" and AZIMUTH in installed_names(models_dir):
-        why = "it is installed, and the sample is human"
-        return find_model(AZIMUTH, models_dir), _told("Pan-Human Azimuth", why)
-    why = "Pan-Human Azimuth is not installed" if species == "human" else "it is the local model for mouse"
+def default_model(species: str, models_dir: Path, symbols: Iterable[str] | None = None) -> tuple[Model, str]:
+    """The local model that runs when none is named, Azimuth for human if installed, and the line that says so.
+
+    Azimuth knows genes by symbols alone: where the sample has none that it knows, it is passed over.
+    """
+    if species != "human":
+        why = "it is the local model for mouse"
+    elif AZIMUTH not in installed_names(models_dir):
+        why = "Pan-Human Azimuth is not installed"
+    else:
+        azimuth = find_model(AZIMUTH, models_dir)
+        if symbols is None or not set(read_model(azimuth)[0]["panel"]).isdisjoint(map(str, symbols)):
+            return azimuth, _told("Pan-Human Azimuth", "it is installed, and the sample is human")
+        why = "Pan-Human Azimuth is installed, but knows none of the sample's gene symbols"
     return find_model(DEFAULT_MODEL, models_dir), _told("the embedded marker model", why)
 
 

@@ -75,7 +75,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         )
     located = locate_matrix(request.matrix)
     matrix, info, alerts, notes = _read_matrix(located, request.genome, folder, fractions)
-    jobs, model_notes = jobs_for(named, info.species, models_dir)
+    jobs, model_notes = jobs_for(named, info.species, models_dir, matrix.features.names)
     if cloud:
         _check_cloud_sample(located, info)
     if info.fractional:

@@ -83,6 +83,13 @@ def test_nothing_named_runs_azimuth_on_human_samples_once_installed(models_dir):
     assert [job.card.name for job in planned(None, "mouse", models_dir)[0]] == ["markers"]
 
 
+def test_azimuth_is_passed_over_where_the_sample_has_no_symbol_that_it_knows(models_dir):
+    """A sample of Ensembl ids alone is not a reason to stop: the marker model knows these."""
+    (job,), (note,) = jobs_for((), "human", models_dir, ["ENSG00000000003", "ENSG00000000005"])
+    assert job.card.name == "markers"
+    assert "knows none of the sample's gene symbols" in note
+
+
 def test_a_named_model_needs_no_explanation(tmp_path):
     """No note where the user chose."""
     assert planned("markers", "human", tmp_path)[1] == ()
