@@ -34,11 +34,12 @@ def fill_block(block: np.ndarray, counts: sp.csr_matrix, places: np.ndarray, *, 
 
     Normalised: log(1 + x * (10,000 / total)), the total over all features, whether on the panel or not.
     """
-    rows = np.repeat(np.arange(counts.shape[0], dtype=np.int32), np.diff(counts.indptr))
-    kept = places[counts.indices]
-    on_panel = kept != NOT_ON_PANEL
-    rows_kept, values = rows[on_panel], counts.data[on_panel].astype(np.float64)
+    place_of_entry = places.take(counts.indices)
+    on_panel = np.flatnonzero(place_of_entry != NOT_ON_PANEL)
+    per_cell = np.diff(np.searchsorted(on_panel, counts.indptr))
+    values = counts.data.take(on_panel).astype(np.float64)
     if normalise:
-        totals = np.bincount(rows, weights=counts.data, minlength=counts.shape[0])
-        values = np.log1p(values * (SCALED_TOTAL / np.where(totals == 0, 1, totals))[rows_kept])
-    block[rows_kept, kept[on_panel]] = values
+        totals = counts @ np.ones(counts.shape[1])
+        values *= np.repeat(SCALED_TOTAL / np.where(totals == 0, 1, totals), per_cell)
+        np.log1p(values, out=values)
+    block[np.repeat(np.arange(counts.shape[0]), per_cell), place_of_entry.take(on_panel)] = values
