@@ -21,6 +21,17 @@ from cytonym.version import __version__
 FILES = "/api/cloud-analysis/files-api/v1"
 
 
+@pytest.fixture
+def cloud():
+    with served() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    return write_matrix(tmp_path)
+
+
 def test_requests_in_order(cloud, matrix):
     """Every request of a run, with its method and address."""
     annotated(cloud, matrix)

@@ -20,6 +20,12 @@ STEPS_OF_DOWNLOAD = ("list", "file_url", "fetch")
 
 
 @pytest.fixture
+def cloud():
+    with served() as cloud:
+        yield cloud
+
+
+@pytest.fixture
 def matrix(tmp_path):
     return write_matrix(tmp_path, SIZE - PART_SIZE)  # two parts
 

@@ -9,9 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from cloud_run import TOKEN, annotated, files_of
+from cloud_run import TOKEN, annotated, files_of, served, write_matrix
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def cloud():
+    with served() as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def matrix(tmp_path):
+    return write_matrix(tmp_path)
 
 
 def killed(cloud, matrix, step: str, number: int) -> None:
