@@ -14,6 +14,7 @@ from .stages import (
     CELL_TYPES_NAME,
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
+    EVIDENCE_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
@@ -23,7 +24,7 @@ from .stages import (
 from .types import AnnotateRequest, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
-TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME)
+TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME)
 REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 
 

@@ -146,7 +146,7 @@ def _job(model: Model) -> Job:
 def model_of(job: Job, models_dir: Path) -> Model:
     """The planned job's model with its folder; ModelError if what is installed is not what was planned."""
     if job.model_path is None:
-        return Model(job.card)
+        return Model(job.card, settings=job.settings)
     if job.model_path not in installed_names(models_dir):
         raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
     model = installed_model(models_dir, job.model_path)

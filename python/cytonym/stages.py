@@ -18,6 +18,7 @@ from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fit
 from .io.cell_types_csv import read_cell_types, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
+from .io.evidence_csv import write_evidence
 from .io.files import write_json
 from .models import model_of
 from .preflight import open_matrix
@@ -28,6 +29,7 @@ from .types import Job, Plan, Predictions
 CELL_TYPES_NAME = "cell_types.csv"
 METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
+EVIDENCE_NAME = "evidence.csv"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 
 
@@ -64,14 +66,20 @@ def classify_stage(
 
 
 def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
-    """Writes cell_types.csv, model_metrics.json and, if the plan wants them, embeddings.npz into `folder`."""
+    """Writes cell_types.csv and model_metrics.json into `folder`.
+
+    With them evidence.csv, if the model tells its evidence, and embeddings.npz, if the plan wants it.
+    """
     job = planned_job(plan, model)
     try:
         predictions = Predictions.concatenate([read_predictions(path) for path in predictions_paths])
         cell_types = assign(plan, job, predictions)
     except ValueError as exc:
         raise InputError(f"The predictions of {model} do not fit the plan: {exc}.") from exc
-    write_json(folder / METRICS_NAME, model_metrics(plan, job, read_fitted(fitted_path), cell_types))
+    fitted = read_fitted(fitted_path)
+    write_json(folder / METRICS_NAME, model_metrics(plan, job, fitted, cell_types))
+    if "evidence" in fitted.meta:
+        write_evidence(folder / EVIDENCE_NAME, fitted.meta["evidence"])
     if plan.embeddings and job.card.embedding_size:
         parts = (read_embeddings(path) for path in predictions_paths)
         shape = (plan.matrix.n_cells, job.card.embedding_size)

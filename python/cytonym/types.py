@@ -46,6 +46,9 @@ class AnnotateRequest:
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
     embeddings: bool = False
+    markers: Path | None = None  # of the marker model: the user's own types
+    markers_only: bool = False  # without the packaged ones
+    tissue: str | None = None
     models_dir: Path | None = None
     partition_size: int = 131_072  # cells
     localcores: int | None = None
@@ -107,6 +110,7 @@ class Model:
 
     card: ModelCard
     folder: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # JSON values, of the request: the backend's business
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ class Job:
     card: ModelCard
     model_path: str | None = None  # name of the model's folder in the folder of installed models
     model_sha256: str = ""  # of its files, one after the other
+    settings: dict[str, Any] = field(default_factory=dict)  # what the request says to this model
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ process PREFLIGHT {
     label 'process_low'
 
     input:
-    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), val(options)
+    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), path(markers, stageAs: 'markers/*'), val(options)
     // meta: [id]; options: further options of the command, quoted for the shell
 
     output:
@@ -12,8 +12,9 @@ process PREFLIGHT {
     script:
     def loupe = cloupe ? "--cloupe ${cloupe}" : ''
     def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
+    def types = markers ? "--markers ${markers}" : ''
     """
-    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${options} --output-dir .
+    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${types} ${options} --output-dir .
     """
 
     stub:
