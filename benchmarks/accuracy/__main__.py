@@ -64,9 +64,9 @@ def main() -> None:
     jobs: list[tuple[Any, ...]] = []
     for text in options.sets:
         jobs += [(measure_real, data, text, depth, m, "report") for depth in DEPTHS for m in methods.items()]
-    for part in () if options.sets else options.parts:
+    for part in () if options.sets or options.records else options.parts:
         jobs += PART_JOBS[part](data, methods)
-    records: list[Record] = []
+    records: list[Record] = json.loads(options.records.read_text(encoding="utf-8")) if options.records else []
     with ProcessPoolExecutor(options.jobs) as pool:
         for found in pool.map(_call, jobs):
             records += found
@@ -87,6 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     parser.add_argument("--ulm-python", type=Path, help="python of an environment with decoupler 2: measured beside")
     parser.add_argument("--verbose", action="store_true", help="also print every record")
+    parser.add_argument("--records", type=Path, help="take the records of this file of an earlier --json")
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--page", type=Path, help="write docs/accuracy.md, or a page like it")
     return parser.parse_args()

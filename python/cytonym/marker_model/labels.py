@@ -13,7 +13,7 @@ from .chain import SUPPORT, Match
 from .scores import Cells
 from .trust import Pick
 
-BROAD_THRESHOLD, THRESHOLD = 0.5, 0.4  # of the broad name; of the coarse and of the fine name
+BROAD_THRESHOLD, THRESHOLD = 0.6, 0.45  # of the broad name; of the coarse and of the fine name
 NO_EVIDENCE_BELOW = 0.2  # rather than weak evidence
 NONE = -1
 
