@@ -18,7 +18,7 @@ workflow ANNOTATE {
     VALIDATE(parameters, sheet)
     VALIDATE.out.messages.subscribe { messages -> warn(messages.text) }
 
-    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, token, options, missing]
+    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, token, markers, options, missing]
         def found = parsed(file).collect { sample -> located(sample, folders) }
         def missing = found.collectMany { sample -> sample.missing }
         if (missing) {
@@ -26,7 +26,7 @@ workflow ANNOTATE {
         }
         found
     }
-    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.options] })
+    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.markers, sample.options] })
 
     planned = samples                                                    // [id, sample, plan, matrix for the stages]
         .map { sample -> [[id: sample.id], sample] }
@@ -107,7 +107,7 @@ def record(meta) {
 
 // A checked sample with its files. What is not there is named in `missing`, for one error on all samples.
 def located(sample, folders) {
-    def named = [matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path']
+    def named = [matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path', markers: 'markers']
     def files = named.collectEntries { key, name -> [key, existing(sample[name], folders)] }
     // of a Space Ranger folder only the matrix is staged
     def inside = files.matrix && sample.inside ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
@@ -140,7 +140,7 @@ def existing(path, folders) {
 
 // The command that does the same in a shell; the place of a token stays out of it.
 def command(sample) {
-    def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir].findAll { _name, path -> path }
+    def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir, markers: sample.markers].findAll { _name, path -> path }
     def named = files.collect { name, path -> "--${name}=${quoted(path.toUriString())}" }.join(' ')
     return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".trim()
 }

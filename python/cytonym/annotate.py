@@ -18,6 +18,7 @@ from .stages import (
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
     EVIDENCE_NAME,
+    RESULTS_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
@@ -27,7 +28,7 @@ from .stages import (
 from .types import AnnotateRequest, Job, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
-TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME)
+TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME, RESULTS_NAME)
 CLOUD_FAILURES = (CloudError, TokenError, ModelError)  # what preflight let pass, and the service then refused
 REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 

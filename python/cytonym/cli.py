@@ -24,11 +24,12 @@ from .errors import CytonymError, InputError, UsageError
 from .install import InstallRequest, install
 from .io.files import output_error, write_json
 from .io.model_store import remove_model, verified_sha256
+from .markers import read_markers, user_markers
 from .models import AZIMUTH, available_models, find_model, models_home
 from .preflight import check_request, preflight, read_plan
 from .progress import LOGGER
 from .run import check_folder
-from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, AnnotateRequest, Model
+from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, SPECIES, AnnotateRequest, Model
 from .version import __version__
 
 INTERRUPTED = 130
@@ -93,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     main_job.set_defaults(command=_annotate)
 
     _models_commands(commands)
+    _markers_commands(commands)
 
     making = commands.add_parser("demo", help="make a small tissue sample and annotate it", description=DEMO)
     making.add_argument(
@@ -135,6 +137,26 @@ def _models_commands(commands: Any) -> None:
     add("--model-version", metavar="NAME", help="v0 or v1 [default: told by the weights; v1 where they are downloaded]")
 
 
+def _markers_commands(commands: Any) -> None:
+    markers = commands.add_parser("markers", help="check a marker table", description="Tables of marker genes.")
+    actions = markers.add_subparsers(title="commands", metavar="<COMMAND>", required=True, parser_class=_Parser)
+    text = "check a table for --markers"
+    checking = actions.add_parser("validate", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    checking.add_argument("file", metavar="FILE", type=Path, help="tab-separated; its columns: docs/models/markers.md")
+    checking.add_argument("--species", choices=SPECIES, default="human", help="of the genes [default: human]")
+    checking.add_argument("--only", action="store_true", help="the table shall stand alone, as with --markers-only")
+    checking.set_defaults(command=_markers_validate)
+
+
+def _markers_validate(options: argparse.Namespace) -> None:
+    table = user_markers(options.file, options.species, only=options.only)
+    own = read_markers(options.file, options.species, alone=False)
+    unknown = sorted(set(own.genes) - set(own.gene_ids))
+    print(f"{options.file}: {len(own.types)} cell types, {len(own.genes)} genes; the model then has {len(table.types)}")
+    if unknown:
+        print(f"Without a known {options.species} Ensembl id, joined by symbol alone: {', '.join(unknown)}")
+
+
 def _annotate_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add(
@@ -174,6 +196,15 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
     )
     add("--skip", metavar="STAGES", type=_names, default=(), help=f"leave out stages: {', '.join(SKIPPABLE_STAGES)}")
     add("--embeddings", action="store_true", help="write the embeddings, too, of models that have them")
+    add(
+        "--markers",
+        metavar="FILE",
+        type=Path,
+        help="table of your own cell types for the marker model: they join its types, or replace those of the same "
+        "name; see 'cytonym markers validate'",
+    )
+    add("--markers-only", action="store_true", help="use the types of --markers alone")
+    add("--tissue", metavar="NAME", help="tissue of the sample, a hint for the marker model, e.g. lung")
     add("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
     add(
         "--partition-size",

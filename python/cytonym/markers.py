@@ -122,17 +122,57 @@ def load_markers(species: str) -> MarkerTable:
     return _table(text, species, origin=f"the packaged {species}.tsv")
 
 
-def read_markers(path: str | Path, species: str) -> MarkerTable:
-    """The table of a user's file; a line that breaks the format is named with its column."""
+def read_markers(path: str | Path, species: str, *, alone: bool = True) -> MarkerTable:
+    """The table of a user's file; a line that breaks the format is named with its column.
+
+    Unless it stands `alone`, the rules of whole tables are left to whoever completes it.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(f"The marker table {path} cannot be read: {exc}. Give a UTF-8 text file.") from exc
     table = _table(text, species, origin=str(path))
+    if alone:
+        _refuse_problems(table, path)
+    return table
+
+
+def _refuse_problems(table: MarkerTable, path: str | Path) -> None:
     problems = check_markers(table)
     if problems:
         raise InputError(f"The marker table {path} breaks a rule: {' '.join(problems[:5])}")
+
+
+def user_markers(path: str | Path, species: str, *, only: bool = False) -> MarkerTable:
+    """The packaged table with a user's types: a type of the same name takes the packaged one's place, others join.
+
+    With `only` the user's types stand alone. The rules hold for the table that comes out.
+    """
+    own = read_markers(path, species, alone=only)
+    if only:
+        return own
+    named = {node.name: node for node in own.types}
+    packaged = load_markers(species)
+    kept = [named.get(node.name, node) for node in packaged.types]
+    joined = {node.name for node in kept}
+    types = (*kept, *(node for node in own.types if node.name not in joined))
+    table = MarkerTable(species, types, packaged.gene_ids | own.gene_ids)
+    _refuse_problems(table, path)
     return table
+
+
+def markers_from_rows(rows: Sequence[dict[str, Any]], species: str) -> MarkerTable:
+    """The table that `as_rows` made."""
+    return _with_ids(tuple(_type(row) for row in rows), species)
+
+
+def known_tissue(table: MarkerTable, name: str) -> str:
+    """The table's name of a tissue, whatever its case, hyphens and underscores; InputError if it has none."""
+    tissues = sorted({tissue for node in table.types for tissue in node.tissues} - {"any"})
+    wanted = re.sub(r"[\s_-]+", " ", name.strip().lower())
+    if wanted not in tissues:
+        raise InputError(f"--tissue '{name}' is not in the marker table. It knows: {', '.join(tissues)}.")
+    return wanted
 
 
 def check_markers(table: MarkerTable) -> list[str]:
@@ -163,6 +203,15 @@ def as_rows(table: MarkerTable) -> list[dict[str, Any]]:
     ]
 
 
+def as_tsv(table: MarkerTable) -> str:
+    """The table as the text of a file for `read_markers`."""
+    lines = ["\t".join(COLUMNS)]
+    for row in as_rows(table):
+        cells = (SEPARATORS[name].join(row[name]) if name in SEPARATORS else row[name] for name in COLUMNS)
+        lines.append("\t".join(cells))
+    return "\n".join(lines) + "\n"
+
+
 def _genes(node: MarkerType) -> tuple[str, ...]:
     return node.defining + node.supporting + node.negative
 
@@ -179,7 +228,10 @@ def _known_gene_ids(species: str) -> dict[str, str]:
 
 
 def _table(text: str, species: str, *, origin: str) -> MarkerTable:
-    types = tuple(_type(row) for row in _rows(text, origin=origin))
+    return _with_ids(tuple(_type(row) for row in _rows(text, origin=origin)), species)
+
+
+def _with_ids(types: tuple[MarkerType, ...], species: str) -> MarkerTable:
     used = {gene for node in types for gene in _genes(node)}
     known = _known_gene_ids(species)
     return MarkerTable(species, types, {gene: known[gene] for gene in sorted(used) if gene in known})

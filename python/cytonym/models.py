@@ -187,7 +187,7 @@ def model_of(job: Job, models_dir: Path, *, token_path: Path | None = None, reco
     if is_cloud(job.card):
         return Model(job.card, client=cloud_client(token_path), record=record)
     if job.model_path is None:
-        return Model(job.card)
+        return Model(job.card, settings=job.settings)
     if job.model_path not in installed_names(models_dir):
         raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
     model = installed_model(models_dir, job.model_path)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
+from .markers import as_rows, known_tissue, load_markers, user_markers
 from .matrix import CountMatrix
 from .models import jobs_for, models_home, named_models, take_fractions
 from .schemas import first_problem
@@ -45,16 +48,26 @@ def check_request(request: AnnotateRequest) -> None:
         raise UsageError(
             f"invalid value '{request.id}' for '--id <ID>': at most 64 letters, digits, underscores and hyphens"
         )
-    for option, path in (("--matrix <MATRIX>", request.matrix), ("--cloupe <CLOUPE>", request.cloupe)):
+    for option, path in _named_files(request):
         if path is not None and not path.exists():
             raise UsageError(f"invalid value '{path}' for '{option}': no such file")
     if request.cloupe_group_name is not None and request.cloupe is None:
         raise UsageError("'--cloupe-group-name' needs '--cloupe <CLOUPE>' too")
+    if request.markers_only and request.markers is None:
+        raise UsageError("'--markers-only' needs '--markers <FILE>' too")
     unknown = [stage for stage in request.skip if stage not in SKIPPABLE_STAGES]
     if unknown:
         raise UsageError(
             f"invalid value '{unknown[0]}' for '--skip <STAGES>': {' and '.join(SKIPPABLE_STAGES)} can be left out"
         )
+
+
+def _named_files(request: AnnotateRequest) -> tuple[tuple[str, Path | None], ...]:
+    return (
+        ("--matrix <MATRIX>", request.matrix),
+        ("--cloupe <CLOUPE>", request.cloupe),
+        ("--markers <FILE>", request.markers),
+    )
 
 
 def preflight(request: AnnotateRequest, folder: Path) -> Plan:
@@ -78,6 +91,7 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     jobs, model_notes = jobs_for(named, info.species, models_dir, matrix.features.names)
     if cloud:
         _check_cloud_sample(located, info)
+    jobs = tuple(_with_settings(job, request, info.species) for job in jobs)
     if info.fractional:
         alerts = (*alerts, _check_fractions(located.path, jobs))
     _check_cloupe(request.cloupe)
@@ -97,6 +111,20 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     )
     write_json(folder / PLAN_NAME, plan.to_json())
     return plan
+
+
+def _with_settings(job: Job, request: AnnotateRequest, species: str) -> Job:
+    """The job with what the request says to the marker model: the user's types and the tissue, both checked."""
+    if job.card.backend != "markers" or (request.markers is None and request.tissue is None):
+        return job
+    table = load_markers(species)
+    settings: dict[str, Any] = {}
+    if request.markers is not None:
+        table = user_markers(request.markers, species, only=request.markers_only)
+        settings["markers"] = as_rows(table)
+    if request.tissue is not None:
+        settings["tissue"] = known_tissue(table, request.tissue)
+    return replace(job, settings=settings)
 
 
 def open_matrix(path: Path, plan: Plan) -> CountMatrix:

@@ -19,6 +19,7 @@ from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fit
 from .io.cell_types_csv import read_cell_types, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
+from .io.evidence_csv import write_evidence
 from .io.files import copy_file, write_json
 from .models import model_of
 from .preflight import open_matrix
@@ -27,9 +28,10 @@ from .report import ReportInput, report, write_report
 from .types import NOT_RETURNED, Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
-EVIDENCE_NAME = "cell_annotation_results.json.gz"
+RESULTS_NAME = "cell_annotation_results.json.gz"
 METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
+EVIDENCE_NAME = "evidence.csv"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 
 
@@ -51,7 +53,7 @@ def fit_stage(
     token_path: Path | None = None,
     record: Path | None = None,
 ) -> None:
-    """Reads an installed model from `models_dir`; later stages need it no more. Evidence goes beside `output`.
+    """Reads an installed model from `models_dir`; later stages need it no more. A service's results go beside `output`.
 
     A cloud model takes the token of that path, or the user's own, and keeps in `record` how far it has come.
     """
@@ -62,8 +64,8 @@ def fit_stage(
         LOGGER.info("%s: %s of the model's %s genes are in the matrix, joined by %s", model, found_genes, wanted, by)
     for alert in fitted.alerts:
         LOGGER.warning("%s: %s", alert.title, alert.message)
-    if fitted.evidence is not None:
-        copy_file(fitted.evidence, output.with_name(EVIDENCE_NAME))
+    if fitted.results is not None:
+        copy_file(fitted.results, output.with_name(RESULTS_NAME))
     write_fitted(output, fitted)
 
 
@@ -79,9 +81,10 @@ def classify_stage(
 
 
 def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
-    """Writes cell_types.csv, model_metrics.json and, if the plan wants them, embeddings.npz into `folder`.
+    """Writes cell_types.csv and model_metrics.json into `folder`.
 
-    Evidence that lies beside the fitted file comes along.
+    With them evidence.csv, if the model tells its evidence; embeddings.npz, if the plan wants it; a service's results,
+    if they lie beside the fitted file.
     """
     job = planned_job(plan, model)
     try:
@@ -89,14 +92,17 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
         cell_types = assign(plan, job, predictions)
     except ValueError as exc:
         raise InputError(f"The predictions of {model} do not fit the plan: {exc}.") from exc
-    write_json(folder / METRICS_NAME, model_metrics(plan, job, read_fitted(fitted_path), cell_types))
+    fitted = read_fitted(fitted_path)
+    write_json(folder / METRICS_NAME, model_metrics(plan, job, fitted, cell_types))
+    if "evidence" in fitted.meta:
+        write_evidence(folder / EVIDENCE_NAME, fitted.meta["evidence"])
     if plan.embeddings and job.card.embedding_size:
         parts = (read_embeddings(path) for path in predictions_paths)
         shape = (plan.matrix.n_cells, job.card.embedding_size)
         write_embeddings(folder / EMBEDDINGS_NAME, predictions.barcodes, parts, shape)
-    evidence = fitted_path.with_name(EVIDENCE_NAME)
-    if evidence.exists():
-        copy_file(evidence, folder / EVIDENCE_NAME)
+    results = fitted_path.with_name(RESULTS_NAME)
+    if results.exists():
+        copy_file(results, folder / RESULTS_NAME)
     write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
 
 

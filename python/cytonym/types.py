@@ -49,6 +49,9 @@ class AnnotateRequest:
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
     embeddings: bool = False
+    markers: Path | None = None  # of the marker model: the user's own types
+    markers_only: bool = False  # without the packaged ones
+    tissue: str | None = None
     models_dir: Path | None = None
     partition_size: int = 131_072  # cells
     localcores: int | None = None
@@ -112,6 +115,7 @@ class Model:
     folder: Path | None = None  # of an installed model
     client: CloudClient | None = None  # of a cloud model
     record: Path | None = None  # folder that outlives a crash, of a cloud model
+    settings: dict[str, Any] = field(default_factory=dict)  # JSON values, of the request: the backend's business
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class Job:
     card: ModelCard
     model_path: str | None = None  # name of the model's folder in the folder of installed models
     model_sha256: str = ""  # of its files, one after the other
+    settings: dict[str, Any] = field(default_factory=dict)  # what the request says to this model
 
 
 @dataclass(frozen=True)
@@ -205,7 +210,7 @@ class Fitted:
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
     alerts: tuple[Alert, ...] = ()
-    evidence: Path | None = None  # file that becomes cell_annotation_results.json.gz; kept beside, not inside
+    results: Path | None = None  # file that becomes cell_annotation_results.json.gz; kept beside, not inside
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,12 @@ SAMPLE_OPTIONS = (
     "genome",
     "low_umi_threshold",
     "models_dir",
+    "markers",
+    "tissue",
     "cloupe",
     "cloupe_group_name",
 )
-RUN_OPTIONS = ("skip", "embeddings", "partition_size", "tenx_cloud_token_path")
+RUN_OPTIONS = ("skip", "embeddings", "markers_only", "partition_size", "tenx_cloud_token_path")
 IN_SPACERANGER_DIR = tuple(f"{folder}{name}" for folder in ("", "outs/") for name in (CELLS_IN_OUTS, BINS_IN_OUTS))
 MISTYPED = 0.8  # similarity from which on an unknown name is taken for a slip of the pen
 

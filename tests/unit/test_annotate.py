@@ -21,6 +21,8 @@ from cytonym.run import check_folder
 
 TABLES = ("cell_types/Markers/cell_types.csv", "cell_types/Markers/cell_annotation_differential_expression.csv")
 
+EVIDENCE = "cell_types/Markers/evidence.csv"
+
 
 @pytest.fixture(scope="module")
 def tissue(tmp_path_factory) -> Path:
@@ -43,7 +45,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_run_leaves_the_documented_files_and_no_others(finished):
     """outs/ holds what docs/outputs.md lists; the run's own files stand beside it."""
     assert sorted(files_of(finished)) == sorted(
-        [*TABLES, "loupe_cell_types.csv", "metrics.json", "provenance.json", "web_summary_cell_types.html"]
+        [*TABLES, EVIDENCE, "loupe_cell_types.csv", "metrics.json", "provenance.json", "web_summary_cell_types.html"]
     )
     assert sorted(path.name for path in finished.parent.iterdir()) == [
         "_cmdline",
@@ -69,7 +71,7 @@ def test_partitions_and_threads_never_change_a_byte(tissue, finished, tmp_path):
     request = AnnotateRequest("s", tissue, output_dir=tmp_path / "run", partition_size=700, localcores=3)
     again = annotate(request)
     assert len(again.plan.partitions) == 7
-    for name in (*TABLES, "loupe_cell_types.csv", "metrics.json"):
+    for name in (*TABLES, EVIDENCE, "loupe_cell_types.csv", "metrics.json"):
         assert (again.outs / name).read_bytes() == (finished / name).read_bytes()
 
 

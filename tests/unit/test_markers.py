@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cytonym.errors import InputError
-from cytonym.markers import COLUMNS, SPECIES, MarkerTable, as_rows, check_markers, load_markers, read_markers
+from conftest import PROJECT
+from cytonym.cli import run
+from cytonym.errors import InputError, UsageError
+from cytonym.markers import (
+    COLUMNS,
+    SPECIES,
+    MarkerTable,
+    as_rows,
+    as_tsv,
+    check_markers,
+    known_tissue,
+    load_markers,
+    markers_from_rows,
+    read_markers,
+    user_markers,
+)
 from cytonym.schemas import first_problem
 
 OBO = Path(__file__).parents[3] / "shared" / "data" / "cl-basic.obo"
@@ -189,3 +204,80 @@ def test_child_without_parent_row_is_told(tmp_path: Path) -> None:
     orphan = {**GOOD, "coarse_cell_type": "B cell", "fine_cell_type": "naive B cell"}
     with pytest.raises(InputError, match="'naive B cell' has no row of its parent 'B cell'"):
         read_markers(write(tmp_path / "own.tsv", GOOD, orphan), "human")
+
+
+def test_users_types_join_the_packaged_ones_or_take_their_place(tmp_path: Path) -> None:
+    """A B cell of the user replaces the packaged one; a new coarse type joins under its packaged broad type."""
+    packaged = load_markers("human")
+    b_cell = next(node for node in packaged.types if node.name == "B cell")
+    own = replace(b_cell, supporting=b_cell.supporting[:8], source="ours")
+    new = replace(b_cell, coarse="B cell of ours", defining=("OWN1", "OWN2", "OWN3", "OWN4"))
+    path = tmp_path / "own.tsv"
+    path.write_text(as_tsv(MarkerTable("human", (own, new), {})), encoding="utf-8")
+    table = user_markers(path, "human")
+    assert len(table.types) == len(packaged.types) + 1
+    assert next(node for node in table.types if node.name == "B cell") == own
+    assert table.types[-1] == new
+    assert table.gene_ids == packaged.gene_ids
+
+
+def test_users_types_alone_must_make_a_tree(tmp_path: Path) -> None:
+    """Without the packaged types a coarse type lacks its parent."""
+    path = write(tmp_path / "own.tsv", {**GOOD, "broad_cell_type": "B lineage cell", "coarse_cell_type": "B cell"})
+    with pytest.raises(InputError, match="no row of its parent 'B lineage cell'"):
+        user_markers(path, "human", only=True)
+
+
+@pytest.mark.parametrize("species", SPECIES)
+def test_a_table_survives_its_file(tmp_path: Path, species: str) -> None:
+    """What `as_tsv` and `as_rows` write is read back as the same types."""
+    table = load_markers(species)
+    path = tmp_path / "all.tsv"
+    path.write_text(as_tsv(table), encoding="utf-8")
+    assert user_markers(path, species, only=True) == table
+    assert markers_from_rows(as_rows(table), species) == table
+
+
+def test_a_tissue_is_known_by_any_spelling() -> None:
+    """Case, hyphens and underscores do not matter; an unknown tissue is told with those that are known."""
+    table = load_markers("human")
+    assert known_tissue(table, " Lymph_Node") == known_tissue(table, "lymph-node") == "lymph node"
+    with pytest.raises(InputError, match=r"'moon' is not in the marker table. It knows: .*lung"):
+        known_tissue(table, "moon")
+
+
+def test_validate_tells_what_a_table_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Types, genes, and symbols that the package does not know."""
+    path = write(tmp_path / "own.tsv", {**GOOD, "supporting": GOOD["supporting"].replace("CD2,", "NOSUCHGENE,")})
+    assert run(["markers", "validate", str(path), "--only"]) == 0
+    told = capsys.readouterr().out
+    assert "1 cell types, 13 genes; the model then has 1" in told
+    assert "joined by symbol alone: NOSUCHGENE" in told
+
+
+def test_symbols_are_current(table: MarkerTable) -> None:
+    """No symbol is one of the withdrawn names that older papers still print."""
+    withdrawn = {
+        *("FAM19A1", "KIAA0101", "GPR56", "MLLT4", "CTGF", "CYR61", "SEPP1", "LINC01268", "C10orf10", "PPAP2B"),
+        *("FAM46C", "TMEM66", "GNB2L1", "H2AFZ", "HIST1H4C", "WISP2", "ADRBK1", "PVRL2", "FAM26F", "CCDC109B"),
+        *("KIAA1598", "LEPREL1", "SELM", "SEPT9", "MARCH1", "TCEB2", "ATP5B", "NOV", "CYBASC3", "GPR183L"),
+    }
+    assert sorted(withdrawn & {gene.upper() for gene in table.genes}) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (("--tissue", "moon"), InputError, "--tissue 'moon' is not in the marker table"),
+        (("--markers-only",), UsageError, "'--markers-only' needs '--markers <FILE>' too"),
+        (("--markers", "none.tsv"), UsageError, r"invalid value '.*none\.tsv' for '--markers <FILE>': no such file"),
+    ],
+)
+def test_wrong_options_are_told_before_any_work(
+    tmp_path: Path, options: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    """An unknown tissue, a switch without its table, a table that is not there."""
+    matrix = ("--matrix", str(PROJECT / "tests/data/tiny/filtered_feature_bc_matrix"), "--genome", "GRCh38")
+    model = ("--cell-annotation-model", "markers", "--output-dir", str(tmp_path / "out"))
+    with pytest.raises(error, match=message):
+        run(["annotate", "--id", "s", *matrix, *model, *options, "--dry"])

@@ -17,10 +17,11 @@ from cytonym.backends.markers import CARD, MarkersBackend
 from cytonym.errors import InputError
 from cytonym.io.arrays import read_fitted, write_fitted
 from cytonym.io.tenx_h5 import TenxH5Source
-from cytonym.marker_model import sample, scores
-from cytonym.marker_model.chain import _raised, _share_on
+from cytonym.marker_model import evidence, sample, scores, trust
+from cytonym.marker_model.chain import Match, _coherence, _raised
+from cytonym.marker_model.evidence import share_on
 from cytonym.marker_model.panel import join_features, type_weights
-from cytonym.markers import MarkerTable, MarkerType, load_markers
+from cytonym.markers import MarkerTable, MarkerType, as_rows, load_markers
 from cytonym.matrix import CountMatrix, Features, in_memory
 from cytonym.types import UNASSIGNED, Fitted, Model, Predictions
 
@@ -141,9 +142,9 @@ def test_weights_favour_defining_and_unshared_genes() -> None:
 def test_support_is_the_share_of_measurable_genes_that_are_on() -> None:
     """A million UMIs see any gene: two of four on is (2 + .15) / (4 + .5). Ten UMIs see none: .15 / .5."""
     background = np.full(4, 1e-4)
-    deep = _share_on(np.array([[900, 900, 0, 10]]), np.array([1e6]), background, np.ones(4))
+    deep = share_on(np.array([[900, 900, 0, 10]]), np.array([1e6]), background, np.ones(4))
     assert deep[0] == pytest.approx(2.15 / 4.5, abs=1e-3)
-    assert _share_on(np.zeros((1, 4)), np.array([10.0]), background, np.ones(4))[0] == pytest.approx(0.3, abs=1e-3)
+    assert share_on(np.zeros((1, 4)), np.array([10.0]), background, np.ones(4))[0] == pytest.approx(0.3, abs=1e-3)
 
 
 def test_one_loud_shared_gene_does_not_speak_for_a_type() -> None:
@@ -329,3 +330,82 @@ def test_real_blood_cells_get_their_broad_names(shared) -> None:
     truth = known.map(broad_of)
     right = np.array(labels(found, "broad_cell_type")) == truth.to_numpy()
     assert right[truth.notna()].mean() > 0.95
+
+
+# trust and evidence
+
+
+def test_elevation_is_the_log_of_observed_over_expected() -> None:
+    """A cluster of 10,000 UMIs in a sample of 40,000: 99 counts where 1 in 1,000 of the rest makes 10 expected."""
+    counts = evidence.ClusterCounts(
+        markers=np.zeros((1, 1)),
+        totals=np.array([10_000.0]),
+        genes=np.array([[99.0, 0.0]]),
+        gene_totals=np.array([10_000.0]),
+        all_genes=np.array([99.0 + 30, 60.0]),
+        all_umis=40_000.0,
+    )
+    np.testing.assert_allclose(evidence.elevation(counts), np.log([[100 / 11, 1 / 21]]))
+
+
+def test_a_random_set_of_genes_is_not_enriched(rng: np.random.Generator) -> None:
+    """The z of a drawn set of genes of any abundance has mean 0 and sd 1."""
+    abundance = rng.lognormal(3, 2, 2000)
+    logs = rng.normal(0.2, 0.5, (1, 2000)) + 0.3 * np.log(abundance)
+    z = evidence.standardised(logs, abundance)[0]
+    drawn = np.array([z[rng.permutation(2000)[:25]].sum() / 5 for _ in range(2000)])
+    assert abs(drawn.mean()) < 0.1
+    assert abs(drawn.std() - 1) < 0.1
+
+
+def test_leads_are_over_the_best_of_other_and_of_the_own_broad_type() -> None:
+    """Types 0 and 1 are kin, 2 is not: of values 1, 3, 7 the first is 6 behind a foreign type and 2 behind its kin."""
+    foreign, kin = evidence._leads(np.array([[1.0, 3.0, 7.0]]), np.array([0, 0, 1]))
+    assert foreign.tolist() == [[6, 4, -4]]
+    assert kin.tolist() == [[2, -2, 0]]
+
+
+def test_trust_adds_the_clusters_and_the_cells_log_odds() -> None:
+    """At 400 UMIs slopes do not count; broad log odds are 1 of the cluster and .5 of the cell, coarse ones 0."""
+    learnt = trust.Trust(
+        broad_of_type=np.array([0, 1]),
+        broad_rows=np.array([0, 2]),
+        log_odds=np.array([[[1.0, -5.0]], [[0.0, 0.0]]]),
+        slopes=np.full((2, 1, 2), 9.0),
+        own_weights=np.array([[[0.5, 0, 0, 0, 0], [7.0, 0, 0, 0, 0]], np.zeros((2, 5))]),
+    )
+    posterior = np.array([[0.9, 0.1]])
+    match = Match(np.zeros((1, 2)), np.zeros((1, 2)), posterior, np.array([0]), np.zeros((1, 2)))
+    pick = trust.pick_types(learnt, match, np.array([400]))
+    assert (pick.broad.tolist(), pick.best.tolist()) == ([0], [0])
+    broad = 1 / (1 + np.exp(-1.5))
+    assert pick.broad_probability[0] == pytest.approx(broad)
+    assert pick.coarse_probability[0] == pytest.approx(broad / 2)
+
+
+def test_evidence_names_the_markers_that_are_up(
+    table: MarkerTable, made: tuple[CountMatrix, np.ndarray], fitted: Fitted
+) -> None:
+    """Each row's genes are markers of its type; most defining genes of a B cell are on in its clusters."""
+    rows = [row for row in fitted.meta["evidence"] if row["cell_type"] == "B cell"]
+    b_cell = next(node for node in table.types if node.name == "B cell")
+    assert sum(row["n_cells"] for row in rows) > 0.8 * np.sum(made[1] == "B cell")
+    for row in rows:
+        up = {text.split(":")[0] for text in row["markers_up"].split()}
+        assert up <= {*b_cell.defining, *b_cell.supporting}
+        assert {*row["defining_on"].split(), *row["defining_off"].split()} == set(b_cell.defining)
+        assert len(row["defining_on"].split()) > len(row["defining_off"].split())
+
+
+def test_users_markers_and_tissue_reach_the_model(made: tuple[CountMatrix, np.ndarray], table: MarkerTable) -> None:
+    """A table of the request replaces the packaged one; a tissue lifts the penalty from its types."""
+    matrix, truth = made
+    few = replace(table, types=tuple(t for t in table.types if t.broad == KINDS["hepatocyte"]))
+    settings = {"markers": as_rows(few), "tissue": "liver"}
+    fitted = MarkersBackend().fit(matrix, Model(CARD, settings=settings))
+    found = np.array(labels(MarkersBackend().classify(matrix, fitted), "broad_cell_type"))
+    assert set(found) <= {KINDS["hepatocyte"], UNASSIGNED}
+    assert np.mean(found[truth == "hepatocyte"] == KINDS["hepatocyte"]) > 0.9
+    penalty = _coherence(np.array([[5.0, 0.0], [5.0, 0.0]]), [made_type("A", tissues=("lung",)),
+                                                            made_type("B", tissues=("liver",))], "liver")  # fmt: skip
+    assert penalty.tolist() == [-0.6, 0]

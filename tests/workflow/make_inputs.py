@@ -2,10 +2,12 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cytonym.demo import make_tissue
 from cytonym.install import InstallRequest, install
+from cytonym.markers import MarkerTable, as_tsv, load_markers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from azimuth_files import write_bundle
@@ -13,10 +15,10 @@ from azimuth_files import write_bundle
 SEVEN_PARTS = 4500  # cells, 700 at a time
 GENES = 6000
 SHEET = '''\
-sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model
-seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth"
-hd,,runs/hd,,,V2,
-tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers
+sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model,markers,tissue
+seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node
+hd,,runs/hd,,,V2,,,
+tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers,,
 '''
 CLOUD_SHEET = """\
 sample,matrix,cell_annotation_model
@@ -37,6 +39,10 @@ def main(what: str) -> None:
         cells.parent.mkdir(parents=True)
         make_tissue(cells, n_cells=300, n_genes=GENES, seed=2)
         shutil.copytree(cells.parent, inputs / "runs/hd/outs/binned_outputs/square_008um")
+        b_cell = next(t for t in load_markers("human").types if t.name == "B cell")
+        own = replace(b_cell, coarse="B cell of ours", defining=("OWN1", "OWN2", "OWN3", "OWN4"))
+        table = MarkerTable("human", (own,), {})
+        (inputs / "own types.tsv").write_text(as_tsv(table), encoding="utf-8")
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
     elif what == "cells":
         make_tissue(inputs / "the cells.h5", n_cells=300, n_genes=GENES, seed=2)

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 SAMPLES = {  # sample -> matrix and options of the shell's command
-    "seven": ("in put/seven parts.h5", "--cell-annotation-model", "markers,pan_human_azimuth"),
+    "seven": (
+        "in put/seven parts.h5",
+        *("--cell-annotation-model", "markers,pan_human_azimuth"),
+        *("--markers", "in put/own types.tsv", "--tissue", "Lymph-Node"),
+    ),
     "hd": ("in put/runs/hd",),  # no model named: the installed one
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
@@ -44,6 +48,7 @@ def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
     assert files(published) == files(shell)
     assert {path.name for path in (published / "cell_types").iterdir()} == FOLDERS[sample]
     assert (published / "cell_types/Azimuth/embeddings.npz").exists() == ("Azimuth" in FOLDERS[sample])
+    assert (published / "cell_types/Markers/evidence.csv").exists() == ("Markers" in FOLDERS[sample])
     assert tables(published) == tables(shell)
 
 

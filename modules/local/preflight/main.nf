@@ -3,7 +3,7 @@ process PREFLIGHT {
     label 'process_low'
 
     input:
-    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), path(token, stageAs: 'token/*'), val(options)
+    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), path(token, stageAs: 'token/*'), path(markers, stageAs: 'markers/*'), val(options)
     // meta: [id]; token: of 10x Cloud; options: further options of the command, quoted for the shell
 
     output:
@@ -13,8 +13,9 @@ process PREFLIGHT {
     def loupe = cloupe ? "--cloupe ${cloupe}" : ''
     def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
     def cloud = token ? "--tenx-cloud-token-path ${token}" : ''
+    def types = markers ? "--markers ${markers}" : ''
     """
-    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${cloud} ${options} --output-dir .
+    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${cloud} ${types} ${options} --output-dir .
     """
 
     stub:

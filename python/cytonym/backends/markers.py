@@ -9,13 +9,14 @@ import pandas as pd
 
 from ..errors import InputError
 from ..marker_model.embedding import SEED
+from ..marker_model.explain import explain
 from ..marker_model.labels import NONE, REASONS, Calls, TypeNames
 from ..marker_model.model import learn_model, name_cells, top_markers
 from ..marker_model.panel import Panel, broad_candidates, broad_types, candidates, join_features
 from ..marker_model.sample import read_sample
 from ..marker_model.scores import view_cells
 from ..marker_model.stored import model_arrays, model_meta, restore_model
-from ..markers import MarkerTable, load_markers
+from ..markers import MarkerTable, load_markers, markers_from_rows
 from ..matrix import CountMatrix
 from ..parallel import single_threaded
 from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, Model, ModelCard, Predictions
@@ -51,7 +52,10 @@ class MarkersBackend:
         return (CARD,)
 
     def fit(self, matrix: CountMatrix, model: Model) -> Fitted:
+        settings = model.settings
         table = self._tables(matrix.species)
+        if "markers" in settings:
+            table = markers_from_rows(settings["markers"], matrix.species)
         panel = join_features(table.types, table.gene_ids, matrix.features)
         broad_only = matrix.n_features < FEWEST_FEATURES or len(panel.genes) < FEWEST_SHARE * panel.n_wanted
         types = broad_types(table.types) if broad_only else table.types
@@ -62,9 +66,19 @@ class MarkersBackend:
             counts = read_sample(matrix)
             if not counts.shape[0]:
                 raise InputError(f"{_file(matrix)} holds no counts: no cell can be named. Give a matrix with counts.")
-            learnt = learn_model(counts, matrix.features, types, offered, panel, broad_only=broad_only)
+            learnt = learn_model(
+                counts,
+                matrix.features,
+                types,
+                offered,
+                panel,
+                broad_only=broad_only,
+                tissue=settings.get("tissue", ""),
+            )
             sampled = view_cells(counts, learnt.marker_columns, learnt.root_columns)
-            markers = top_markers(learnt, sampled, name_cells(learnt, sampled), panel.genes)
+            calls = name_cells(learnt, sampled)
+            markers = top_markers(learnt, sampled, calls, panel.genes)
+            evidence = explain(learnt, sampled, calls, types, panel)
         told = {
             "species": matrix.species,
             "genes_wanted": panel.n_wanted,
@@ -74,6 +88,7 @@ class MarkersBackend:
             "n_sampled": counts.shape[0],
             "seed": SEED,
             "top_markers": markers,
+            "evidence": evidence,
         }
         alerts = (_panel_alert(matrix, panel, [types[row].name for row in offered]),) if broad_only else ()
         return Fitted(model.card.name, told | model_meta(learnt), model_arrays(learnt), alerts)

@@ -70,7 +70,7 @@ class TenxCloudBackend:
             "session_statistics": result.statistics.to_json(),
         }
         alerts = _missing(result) if result.cell_types.missing else ()
-        return Fitted(model.card.name, meta, {**arrays, CODES: codes}, alerts, evidence=result.results_path)
+        return Fitted(model.card.name, meta, {**arrays, CODES: codes}, alerts, results=result.results_path)
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
         rows, codes = np.unique(fitted.arrays[CODES][block.start : block.stop], return_inverse=True)

@@ -6,24 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammainc
 
 from ..markers import MarkerType
 from .embedding import Embedding, cluster_centres, learn_embedding, nearest_centres
+from .evidence import FEWEST_COUNTS, TELLING_UMIS, nearest_enough, share_on
 from .panel import Panel, defining_weights, type_weights
 from .scores import Cells, Moments, absolute_scores, learn_moments, relative_scores, row_product
 
 NO_ORGAN = frozenset({"any", "blood", "immune"})
 ABSENT = -1e9
 RAISED, MOST = 1.2, 0.7
-FEWEST_COUNTS, RAISED_SHARE = 3, 0.5
-TELLING_UMIS = 50_000.0  # pooled UMIs that show a gene of one count in 10,000
+RAISED_SHARE = 0.5
+HINT = 0.6
 ROUNDS = 12
 SUPPORT = 0.28  # of a type's measurable defining genes must be on
 MIDDLE = 1  # the scale on which support is tested
 TEMPER = 0.25
-RATIO, FEWEST_RATE = 2.0, 3e-5  # of a gene that is on: against other types' cells, and at all
-DOUBT = 0.15  # where nothing can be measured support is DOUBT / .5: just enough
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class LevelModel:
     penalty: np.ndarray  # (T,) tissue coherence; ABSENT for types that the sample does not hold
     regression: np.ndarray  # (C + 1, T) self-trained logistic regression, intercepts last
     support: np.ndarray  # (K of the middle scale, T) share of the type's measurable defining genes that are on
-    ancestor_support: np.ndarray  # the same for the markers of the type's broad type
+    coherence: np.ndarray  # (T,) the penalty without ABSENT
 
     @property
     def present(self) -> np.ndarray:
@@ -52,9 +50,11 @@ class LevelModel:
 class Match:
     """How each of n cells compares with the level's T types."""
 
+    smooth: np.ndarray  # (n, T) scores, without the sample's penalty
+    regression: np.ndarray  # (n, T) log of the regression's posterior
     posterior: np.ndarray  # (n, T)
+    cluster: np.ndarray  # (n,) middle cluster
     support: np.ndarray  # (n, T) of the cell's middle cluster
-    ancestor_support: np.ndarray  # (n, T)
 
 
 def match_cells(level: LevelModel, cells: Cells) -> Match:
@@ -62,16 +62,17 @@ def match_cells(level: LevelModel, cells: Cells) -> Match:
     components = level.embedding.components(cells)
     clusters = [nearest_centres(components, centres) for centres in level.centres]
     scores = _own_scores(cells, level.moments, level.weights, level.spreads)
-    smooth = _smooth(scores, cells, clusters, level.cluster_scores) + level.penalty
-    logits = 3 * smooth + 2 * np.log(_regression_posterior(level, components) + 1e-3)
+    smooth = _smooth(scores, cells, clusters, level.cluster_scores)
+    regression = np.log(_regression_posterior(level, components) + 1e-3)
+    posterior = softmax(TEMPER * (3 * (smooth + level.penalty) + 2 * regression))
     middle = clusters[MIDDLE]
-    return Match(_softmax(TEMPER * logits), level.support[middle], level.ancestor_support[middle])
+    return Match(smooth, regression, posterior, middle, level.support[middle])
 
 
 def learn_level(
-    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, depth: float
+    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, depth: float, tissue: str = ""
 ) -> LevelModel:
-    """The level's model, learnt from these cells with all types of `rows` offered."""
+    """The level's model, learnt from these cells with all types of `rows` offered; `tissue` is the user's hint."""
     types = [table[row] for row in rows]
     weights = type_weights(types, panel)
     moments = learn_moments(cells)
@@ -84,12 +85,12 @@ def learn_level(
     cluster_scores = [_group_means(scores, cluster, len(c)) for cluster, c in zip(clusters, centres, strict=True)]
     smooth = _smooth(scores, cells, clusters, cluster_scores)
     defining = defining_weights(types, panel)
-    penalty = _sample_penalty(cells, smooth, types, weights, defining)
+    penalty = _sample_penalty(cells, smooth, types, weights, defining, tissue)
+    coherence = _coherence(np.where(penalty < ABSENT / 2, ABSENT, smooth), types, tissue)
     smooth = smooth + penalty
     component_sd = np.maximum(components.std(axis=0), 1e-9)
     regression = _self_train(components / component_sd, smooth, penalty > ABSENT / 2)
     middle = clusters[MIDDLE], centres[MIDDLE]
-    broad = [_broad_row(table, marker_type) for marker_type in types]
     return LevelModel(
         rows=np.asarray(rows, dtype=np.int64),
         weights=weights,
@@ -102,12 +103,8 @@ def learn_level(
         penalty=penalty,
         regression=regression,
         support=_support(cells, smooth, *middle, defining),
-        ancestor_support=_support(cells, smooth, *middle, defining_weights(broad, panel)),
+        coherence=coherence,
     )
-
-
-def _broad_row(table: Sequence[MarkerType], marker_type: MarkerType) -> MarkerType:
-    return next((t for t in table if t.broad == marker_type.broad and not t.coarse), marker_type)
 
 
 def _spread(scores: np.ndarray) -> float:
@@ -141,13 +138,18 @@ def _winners(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each cell's best type and its lead over the second."""
     best = np.argmax(smooth, axis=1)
     if smooth.shape[1] == 1:
-        return best, np.full(len(best), np.inf)
+        return best, np.full(len(best), -ABSENT)
     second, first = np.partition(smooth, -2, axis=1)[:, -2:].T
     return best, first - second
 
 
 def _sample_penalty(
-    cells: Cells, smooth: np.ndarray, types: Sequence[MarkerType], weights: np.ndarray, defining: np.ndarray
+    cells: Cells,
+    smooth: np.ndarray,
+    types: Sequence[MarkerType],
+    weights: np.ndarray,
+    defining: np.ndarray,
+    tissue: str,
 ) -> np.ndarray:
     """(T,) what each type loses in every cell, by what the whole sample shows; ABSENT for types it does not hold."""
     absent = np.zeros(len(types), dtype=bool)
@@ -160,7 +162,7 @@ def _sample_penalty(
         if not failed.any() or (absent | failed).all():
             break
         absent |= failed
-    penalty = _coherence(np.where(absent, ABSENT, smooth), types)
+    penalty = _coherence(np.where(absent, ABSENT, smooth), types, tissue)
     return _absent_types(smooth, np.where(absent, ABSENT, penalty))
 
 
@@ -185,8 +187,11 @@ def _raised(cells: Cells, best: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return raised
 
 
-def _coherence(smooth: np.ndarray, types: Sequence[MarkerType]) -> np.ndarray:
-    """(T,) penalty of types whose organs the sample does not show, in two rounds (step 7)."""
+def _coherence(smooth: np.ndarray, types: Sequence[MarkerType], tissue: str) -> np.ndarray:
+    """(T,) penalty of types whose organs the sample does not show, in two rounds (step 7).
+
+    Types of a tissue that the user names lose nothing, those of other organs alone at least HINT.
+    """
     organs = sorted({o for t in types for o in t.tissues} - NO_ORGAN)
     tagged = np.array([[o in t.tissues and not NO_ORGAN & set(t.tissues) for t in types] for o in organs], dtype=bool)
     penalty = np.zeros(len(types))
@@ -195,10 +200,13 @@ def _coherence(smooth: np.ndarray, types: Sequence[MarkerType]) -> np.ndarray:
         won = np.bincount(best, weights=np.minimum(1, lead), minlength=len(types))
         share = tagged @ won if organs else np.zeros(0)
         if not len(share) or share.max() <= 0:
-            return penalty
+            break
         own = np.array([share[tagged[:, t]].max(initial=0) for t in range(len(types))])
         seen = np.sqrt(own / share.max()) * np.minimum(1, own / (0.03 * len(smooth) + 1))
         penalty = np.where(tagged.any(axis=0), -1.2 * (1 - seen), 0)
+    if tissue:
+        there = np.array([tissue in t.tissues for t in types])
+        penalty = np.where(there, 0, np.where(tagged.any(axis=0), np.minimum(penalty, -HINT), penalty))
     return penalty
 
 
@@ -241,10 +249,10 @@ def _seeds(cells: np.ndarray, lead: np.ndarray) -> np.ndarray:
 
 def _regression_posterior(level: LevelModel, components: np.ndarray) -> np.ndarray:
     scaled = components / level.component_sd
-    return _softmax(row_product(scaled, level.regression[:-1]) + level.regression[-1])
+    return softmax(row_product(scaled, level.regression[:-1]) + level.regression[-1])
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
@@ -257,7 +265,6 @@ def _support(
     Where a cluster's cells of a type are too shallow to tell, those of the nearest clusters are pooled with them.
     """
     best, _ = _winners(smooth)
-    order = _by_distance(centres)
     support = np.zeros((len(centres), defining.shape[1]))
     sums, n_umis = np.asarray(cells.markers.sum(axis=0)).ravel(), int(cells.totals.sum())
     for t in np.unique(best):
@@ -267,8 +274,8 @@ def _support(
         counts = np.zeros((len(centres), len(genes)))
         np.add.at(counts, cluster[of_type], cells.markers[of_type][:, genes].toarray())
         totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=len(centres))
-        counts, totals = _pool_near(counts, totals, order)
-        support[:, t] = _share_on(counts, totals, background[genes], defining[genes, t])
+        near = nearest_enough(centres, totals, TELLING_UMIS)
+        support[:, t] = share_on(near @ counts, near @ totals, background[genes], defining[genes, t])
     return support
 
 
@@ -278,30 +285,3 @@ def _rate_of_others(sums: np.ndarray, n_umis: int, own: Cells) -> np.ndarray:
     if others < TELLING_UMIS:
         return np.zeros(len(sums))
     return np.asarray((sums - np.asarray(own.markers.sum(axis=0)).ravel()) / others)
-
-
-def _by_distance(centres: np.ndarray) -> np.ndarray:
-    """(K, K) for each centre all centres, nearest first."""
-    return np.array([np.argsort(np.sum((centres - c) ** 2, axis=1), kind="stable") for c in centres])
-
-
-def _pool_near(counts: np.ndarray, totals: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts and totals of each cluster and of as many of its nearest ones as make TELLING_UMIS together."""
-    pooled, sums = np.empty_like(counts), np.empty_like(totals)
-    for k, nearest in enumerate(order):
-        so_far = np.cumsum(totals[nearest])
-        members = nearest[: np.searchsorted(so_far, min(TELLING_UMIS, so_far[-1])) + 1]
-        pooled[k], sums[k] = counts[members].sum(axis=0), totals[members].sum()
-    return pooled, sums
-
-
-def _share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(K,) share of the weight of genes that are on.
-
-    On is a rate twice that of the cells of other types (`background`), with three counts. A gene that is off counts as
-    far as it could have been seen: by the chance of three counts at one in 10,000.
-    """
-    rate = pooled / np.maximum(totals, 1)[:, None]
-    on = (rate > RATIO * background) & (rate > FEWEST_RATE) & (pooled >= FEWEST_COUNTS)
-    measurable = np.where(on, 1.0, gammainc(3, totals * 1e-4)[:, None])
-    return np.asarray(((on * weight).sum(axis=1) + DOUBT) / ((measurable * weight).sum(axis=1) + 0.5))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from ..markers import MarkerType
 from .chain import SUPPORT, Match
-from .scores import Cells, row_product
+from .scores import Cells
+from .trust import Pick
 
-THRESHOLD = 0.5
+BROAD_THRESHOLD, THRESHOLD = 0.6, 0.45  # of the broad name; of the coarse and of the fine name
+NO_EVIDENCE_BELOW = 0.2  # rather than weak evidence
 NONE = -1
 
 REASONS = (
@@ -46,16 +49,15 @@ class TypeNames:
     def most_specific(self, row: int) -> str:
         return self.fine[row] or self.coarse[row] or self.broad[row]
 
-    def broad_row(self, row: int) -> int:
-        """The row of the broad type that a row belongs to; itself if the table has none."""
-        pairs = enumerate(zip(self.broad, self.coarse, strict=True))
-        return next((i for i, (broad, coarse) in pairs if broad == self.broad[row] and not coarse), row)
-
     def is_leaf(self, row: int) -> bool:
         """Whether a coarse row has no fine rows below it."""
-        own = (self.broad[row], self.coarse[row])
+        return (self.broad[row], self.coarse[row]) not in self._divided
+
+    @cached_property
+    def _divided(self) -> frozenset[tuple[str, str]]:
+        """Broad and coarse names of the coarse types that have fine ones."""
         paths = zip(self.broad, self.coarse, self.fine, strict=True)
-        return not any(fine and (broad, coarse) == own for broad, coarse, fine in paths)
+        return frozenset((broad, coarse) for broad, coarse, fine in paths if fine)
 
 
 @dataclass(frozen=True)
@@ -71,37 +73,28 @@ class Calls:
     reason: np.ndarray  # index into REASONS
 
 
-def call_cells(match: Match, rows: np.ndarray, names: TypeNames, cells: Cells, *, broad_only: bool) -> Calls:
+def call_cells(
+    pick: Pick, rows: np.ndarray, broad_rows: np.ndarray, names: TypeNames, cells: Cells, *, broad_only: bool
+) -> Calls:
     """Broad and coarse labels of the cells, and fine ones of coarse types without fine types."""
-    n = cells.n_cells
-    broad_of = np.array([names.broad_row(row) for row in rows.tolist()])
-    groups, group_of = np.unique(broad_of, return_inverse=True)
-    summed = row_product(match.posterior, np.eye(len(groups))[group_of])
-    group = np.argmax(summed, axis=1)
-    within = np.where(group_of[None, :] == group[:, None], match.posterior, -1.0)
-    best = np.argmax(within, axis=1)
-    cell = np.arange(n)
-    broad_probability, coarse_probability = summed[cell, group], match.posterior[cell, best]
-    own, inherited = match.support[cell, best] >= SUPPORT, match.ancestor_support[cell, best] >= SUPPORT
     counted = cells.totals > 0
-    probable = broad_probability >= THRESHOLD
-    has_broad = counted & probable & (own | inherited)
-    is_coarse = np.array([bool(names.coarse[row]) for row in rows.tolist()])[best]
-    has_coarse = has_broad & own & is_coarse & (coarse_probability >= THRESHOLD) & (not broad_only)
-    leaf = np.array([names.is_leaf(row) for row in rows.tolist()])[best]
+    has_broad = counted & (pick.broad_probability >= BROAD_THRESHOLD)
+    is_coarse = np.array([bool(names.coarse[row]) for row in rows.tolist()])[pick.best]
+    has_coarse = has_broad & is_coarse & (pick.coarse_probability >= THRESHOLD) & (not broad_only)
+    leaf = np.array([names.is_leaf(row) for row in rows.tolist()])[pick.best]
     reason = np.select(
-        [~counted, ~probable, ~has_broad, has_coarse & leaf],
-        [NO_COUNTS, WEAK, NO_EVIDENCE, NAMED],
+        [~counted, ~has_broad & (pick.broad_probability < NO_EVIDENCE_BELOW), ~has_broad, has_coarse & leaf],
+        [NO_COUNTS, NO_EVIDENCE, WEAK, NAMED],
         default=BROAD_ONLY if broad_only else NOT_SEPARABLE,
     )
-    coarse = np.where(has_coarse, rows[best], NONE)
+    coarse = np.where(has_coarse, rows[pick.best], NONE)
     return Calls(
-        broad_row=np.where(has_broad, groups[group], NONE),
+        broad_row=np.where(has_broad, broad_rows[pick.broad], NONE),
         coarse=coarse,
         fine=np.where(has_coarse & leaf, coarse, NONE),
-        broad_probability=np.where(has_broad, broad_probability, np.nan),
-        coarse_probability=np.where(has_coarse, coarse_probability, np.nan),
-        fine_probability=np.where(has_coarse & leaf, coarse_probability, np.nan),
+        broad_probability=np.where(has_broad, pick.broad_probability, np.nan),
+        coarse_probability=np.where(has_coarse, pick.coarse_probability, np.nan),
+        fine_probability=np.where(has_coarse & leaf, pick.coarse_probability, np.nan),
         reason=reason,
     )
 

@@ -15,6 +15,7 @@ from .embedding import choose_genes
 from .labels import Calls, TypeNames, call_cells, call_fine
 from .panel import Panel, fine_candidates
 from .scores import Cells, row_totals, view_cells
+from .trust import Trust, learn_trust, pick_types
 
 FEWEST_CELLS_TO_SPLIT = 24
 N_TOP_MARKERS = 5
@@ -28,6 +29,7 @@ class MarkerModel:
     marker_columns: np.ndarray  # (G,) columns of the count matrix
     root_columns: np.ndarray  # (P,)
     coarse: LevelModel
+    trust: Trust  # in the coarse types
     fine: dict[int, LevelModel]  # by the table row of the coarse type
     broad_only: bool
 
@@ -40,14 +42,17 @@ def learn_model(
     panel: Panel,
     *,
     broad_only: bool,
+    tissue: str = "",
 ) -> MarkerModel:
     """The model learnt from these cells (no empty ones among them), with the coarse types `rows` offered."""
     totals = row_totals(counts)
     root_columns = choose_genes(counts, totals, features, panel.columns)
     cells = view_cells(counts, panel.columns, root_columns)
     depth = float(np.median(totals))
-    coarse = learn_level(cells, table, rows, panel, depth)
-    model = MarkerModel(TypeNames.of(table), panel.columns, root_columns, coarse, {}, broad_only)
+    coarse = learn_level(cells, table, rows, panel, depth, tissue)
+    roots = root_positions(panel.columns, root_columns)
+    trust = learn_trust(cells, coarse, table, panel, roots, kind="panel" if broad_only else "whole")
+    model = MarkerModel(TypeNames.of(table), panel.columns, root_columns, coarse, trust, {}, broad_only)
     if broad_only:
         return model
     called = name_cells(model, cells).coarse
@@ -55,14 +60,21 @@ def learn_model(
         finer = fine_candidates(table, table[row], panel)
         members = np.flatnonzero(called == row)
         if len(finer) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
-            model.fine[row] = learn_level(cells.take(members), table, finer, panel, depth)
+            model.fine[row] = learn_level(cells.take(members), table, finer, panel, depth, tissue)
     return model
+
+
+def root_positions(marker_columns: np.ndarray, root_columns: np.ndarray) -> np.ndarray:
+    """(G,) where each panel gene stands among the embedding's genes, -1 where it does not."""
+    positions = {column: i for i, column in enumerate(root_columns.tolist())}
+    return np.array([positions.get(column, -1) for column in marker_columns.tolist()], dtype=np.int64)
 
 
 def name_cells(model: MarkerModel, cells: Cells) -> Calls:
     """Labels of the cells at all levels, each cell by itself."""
     match = match_cells(model.coarse, cells)
-    calls = call_cells(match, model.coarse.rows, model.names, cells, broad_only=model.broad_only)
+    pick = pick_types(model.trust, match, cells.totals)
+    calls = call_cells(pick, model.coarse.rows, model.trust.broad_rows, model.names, cells, broad_only=model.broad_only)
     for row, level in model.fine.items():
         members = np.flatnonzero(calls.coarse == row)
         if len(members):

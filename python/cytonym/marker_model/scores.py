@@ -46,10 +46,10 @@ class Moments:
 
 def view_cells(counts: sp.csr_matrix, marker_columns: np.ndarray, root_columns: np.ndarray) -> Cells:
     """The parts of a count block that the model needs."""
-    rank_scores = _rank_scores(counts)
-    markers = _columns(counts, counts.data.astype(np.float64), marker_columns)
-    ranks = _columns(counts, rank_scores, marker_columns)
-    roots = _columns(counts, np.sqrt(counts.data.astype(np.float64)), root_columns)
+    of_markers, of_roots = _entries(counts, marker_columns), _entries(counts, root_columns)
+    markers = with_data(of_markers, counts.data[of_markers.data].astype(np.float64))
+    ranks = with_data(of_markers, _rank_scores(counts)[of_markers.data])
+    roots = with_data(of_roots, np.sqrt(counts.data[of_roots.data], dtype=np.float64))
     return Cells(row_totals(counts), markers, ranks, roots)
 
 
@@ -82,14 +82,14 @@ def row_product(rows: sp.csr_matrix | np.ndarray, dense: np.ndarray) -> np.ndarr
     return np.asarray(rows @ np.ascontiguousarray(dense))
 
 
-def _columns(counts: sp.csr_matrix, data: np.ndarray, columns: np.ndarray) -> sp.csr_matrix:
-    """The chosen columns, in that order, with sorted indices."""
+def _entries(counts: sp.csr_matrix, columns: np.ndarray) -> sp.csr_matrix:
+    """Where the entries of the chosen columns stand in `counts.data`; columns in that order, with sorted indices."""
     new_column = np.full(counts.shape[1], -1, dtype=np.int32)
     new_column[columns] = np.arange(len(columns), dtype=np.int32)
     indices = new_column[counts.indices]
-    kept = indices >= 0
-    n_before = np.concatenate([[0], np.cumsum(kept)])
-    chosen = sp.csr_matrix((data[kept], indices[kept], n_before[counts.indptr]), shape=(counts.shape[0], len(columns)))
+    kept = np.flatnonzero(indices >= 0)
+    starts = np.searchsorted(kept, counts.indptr)
+    chosen = sp.csr_matrix((kept, indices[kept], starts), shape=(counts.shape[0], len(columns)))
     chosen.sort_indices()
     return chosen
 

@@ -12,13 +12,15 @@ from .embedding import SCALES, Embedding
 from .labels import TypeNames
 from .model import MarkerModel
 from .scores import Moments
+from .trust import Trust
 
-PLAIN = ("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "ancestor_support")
+PLAIN = ("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "coherence")
 
 
 def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
     """Numeric arrays; a level's names start with `coarse/` or `fine/<row>/`."""
     arrays = {"marker_columns": model.marker_columns, "root_columns": model.root_columns}
+    arrays |= {f"trust/{field.name}": getattr(model.trust, field.name) for field in fields(Trust)}
     for prefix, level in [("coarse", model.coarse), *((f"fine/{row}", level) for row, level in model.fine.items())]:
         arrays |= {f"{prefix}/{name}": value for name, value in _level_arrays(level).items()}
     return arrays
@@ -37,6 +39,7 @@ def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Marker
         marker_columns=arrays["marker_columns"],
         root_columns=arrays["root_columns"],
         coarse=_level("coarse", arrays),
+        trust=Trust(**{field.name: arrays[f"trust/{field.name}"] for field in fields(Trust)}),
         fine={row: _level(f"fine/{row}", arrays) for row in meta["split_rows"]},
         broad_only=meta["broad_only"],
     )

@@ -1,0 +1,114 @@
+"""What is measured: each method names the cells of a matrix from a marker table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from cytonym.backends.markers import CARD, MarkersBackend
+from cytonym.marker_model.panel import candidates, join_features, type_weights
+from cytonym.markers import MarkerTable
+from cytonym.matrix import CountMatrix
+from cytonym.types import UNASSIGNED, Model, Predictions
+
+N_CLUSTERS = 15
+SCTYPE_UNKNOWN = 0.25  # of the cluster's cells: a smaller score is "Unknown" (Ianevski 2022)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Names and confidences of each cell; UNASSIGNED and NaN where there is none."""
+
+    broad: np.ndarray
+    coarse: np.ndarray
+    broad_confidence: np.ndarray
+    coarse_confidence: np.ndarray
+    fit_s: float = 0.0
+    classify_s: float = 0.0
+
+
+Method = Callable[[CountMatrix, MarkerTable], Named]
+
+
+def markers(matrix: CountMatrix, table: MarkerTable) -> Named:
+    """The product's model, through the interface that the product uses, and its CPU seconds."""
+    backend = MarkersBackend(lambda _: table)
+    started = time.process_time()
+    fitted = backend.fit(matrix, Model(CARD))
+    learnt = time.process_time()
+    found = Predictions.concatenate([backend.classify(block, fitted) for block in matrix.blocks()])
+    done = time.process_time()
+    cells = found.labels.iloc[found.label_codes]
+    return Named(
+        cells["broad_cell_type"].to_numpy(dtype=str),
+        cells["coarse_cell_type"].to_numpy(dtype=str),
+        found.values["broad_confidence"],
+        found.values["coarse_confidence"],
+        learnt - started,
+        done - learnt,
+    )
+
+
+def sctype(matrix: CountMatrix, table: MarkerTable) -> Named:
+    """The manner of ScType (Ianevski 2022): z scores of markers over sqrt n, summed over 15 clusters, best type wins.
+
+    Clusters are k-means of 30 principal components of log counts; the formula is ScType's, the table is ours.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
+
+    panel = join_features(table.types, table.gene_ids, matrix.features)
+    rows = candidates(table.types, panel)
+    types = [table.types[row] for row in rows]
+    counts = matrix.counts().astype(np.float64)
+    totals = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1)
+    logs = sp.csr_matrix(sp.diags(1e4 / totals) @ counts)
+    logs.data = np.log1p(logs.data)
+    width = min(30, *(n - 1 for n in logs.shape))
+    components = TruncatedSVD(width, random_state=0).fit_transform(logs)
+    cluster = KMeans(min(N_CLUSTERS, len(components)), n_init=3, random_state=0).fit_predict(components)
+    z = logs[:, panel.columns].toarray()
+    z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-3)
+    weights = type_weights(types, panel)
+    scores = z @ weights
+    broad, coarse = (np.full(len(z), UNASSIGNED, dtype=object) for _ in range(2))
+    for k in np.unique(cluster):
+        own = cluster == k
+        sums = scores[own].sum(axis=0)
+        best = int(np.argmax(sums))
+        if sums[best] >= SCTYPE_UNKNOWN * own.sum():
+            broad[own], coarse[own] = types[best].broad, types[best].coarse or UNASSIGNED
+    nothing = np.full(len(z), np.nan)
+    return Named(broad.astype(str), coarse.astype(str), nothing, nothing)
+
+
+def decoupler_ulm(python: Path) -> Method:
+    """The real decoupler's ULM on the same table, run by another environment's interpreter; best score wins."""
+    script = Path(__file__).with_name("run_ulm.py")
+
+    def run(matrix: CountMatrix, table: MarkerTable) -> Named:
+        panel = join_features(table.types, table.gene_ids, matrix.features)
+        types = [table.types[row] for row in candidates(table.types, panel)]
+        with tempfile.TemporaryDirectory() as folder:
+            sp.save_npz(f"{folder}/counts.npz", matrix.counts()[:, panel.columns].tocsr())
+            net = [[t.name, g, w] for t in types for gs, w in ((t.defining, 1.0), (t.supporting, 0.5)) for g in gs]
+            totals = np.asarray(matrix.counts().sum(axis=1)).ravel().tolist()
+            told = {"genes": panel.genes, "net": net, "totals": totals}
+            Path(folder, "told.json").write_text(json.dumps(told), encoding="utf-8")
+            subprocess.run([python, script, folder], check=True)
+            names = json.loads(Path(folder, "names.json").read_text(encoding="utf-8"))
+        by_name = {t.name: t for t in types}
+        nothing = np.full(len(names), np.nan)
+        broad = np.array([by_name[name].broad for name in names])
+        coarse = np.array([by_name[name].coarse or UNASSIGNED for name in names])
+        return Named(broad, coarse, nothing, nothing)
+
+    return run

@@ -1,0 +1,185 @@
+"""Labelled samples: real ones from files, made ones from average profiles, and what can be done to them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from cytonym.io.tenx_h5 import TenxH5Source
+from cytonym.matrix import CountMatrix, in_memory
+
+REAL = (
+    "human_pbmc3k_filtered_feature_bc_matrix.h5:human_pbmc3k_labels.csv",
+    "human_pbmc_zheng2017_facs.h5ad",
+    "human_immune_lymph_ref330.h5ad",
+    "mouse_gut_mca1871.h5ad",
+    "mouse_bonemarrow_paul15.h5ad",
+    "mouse_cerebellum_ref.h5ad",
+)
+UNLABELLED = (
+    "human_lymphnode_visium1000.h5ad",
+    "human_pdac_st428.h5ad",
+    "mouse_brain_xenium_cell_feature_matrix.h5",
+)
+PROFILES = {"human": "human_tissue_profiles.h5ad", "mouse": "mouse_tissue_profiles.h5ad"}
+FEWEST_PROFILES = 5
+GENE_NOISE, DEPTH_NOISE = 0.7, 0.4  # log-normal sd over genes of a cell, and of the depth over cells
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    name: str
+    matrix: CountMatrix
+    labels: np.ndarray | None  # of each cell, "" without one
+    terms: np.ndarray | None  # Cell Ontology ids of the labels, "" without one
+
+    @property
+    def median_umis(self) -> float:
+        return float(np.median(np.asarray(self.matrix.counts().sum(axis=1))))
+
+    def take(self, cells: np.ndarray) -> LabelledSet:
+        """Some of the cells."""
+        return self.with_counts(self.matrix.counts()[cells], cells)
+
+    def with_counts(self, counts: sp.csr_matrix, cells: np.ndarray | None = None) -> LabelledSet:
+        """The same cells, or the chosen ones, with other counts."""
+        features = self.matrix.features
+        matrix = in_memory(counts, features.names, ids=features.ids, species=self.matrix.species)
+        kept = slice(None) if cells is None else cells
+        labels, terms = (None if x is None else x[kept] for x in (self.labels, self.terms))
+        return replace(self, matrix=matrix, labels=labels, terms=terms)
+
+
+def read_set(data: Path, text: str) -> LabelledSet:
+    """`FILE` or `FILE:LABELS`: a 10x HDF5 file with a table `barcode,label`, or an h5ad file with obs/cell_type."""
+    file, _, labels_file = text.partition(":")
+    species = "mouse" if Path(file).name.startswith("mouse") else "human"
+    labels = None
+    if file.endswith(".h5"):
+        matrix = CountMatrix.of(TenxH5Source(data / file), species=species, path=data / file)
+        name = re.sub(r"_(filtered|cell)_feature.*", "", file)
+        if labels_file:
+            by_barcode = pd.read_csv(data / labels_file).set_index("barcode")["label"]
+            labels = by_barcode.reindex(matrix.barcodes()).fillna("").to_numpy(dtype=str)
+    else:
+        name = file.removesuffix(".h5ad")
+        with h5py.File(data / file, "r") as opened:
+            matrix, labels = _read_h5ad(opened, species)
+    terms = None
+    if labels is not None:
+        table = pd.read_csv(data / "labels_cl.tsv", sep="\t", keep_default_na=False)
+        of_label = table[table["dataset"] == name].set_index("label")["cl_id"].to_dict()
+        terms = np.array([of_label.get(label, "") for label in labels])
+    return LabelledSet(name, matrix, labels, terms)
+
+
+def _read_h5ad(file: h5py.File, species: str) -> tuple[CountMatrix, np.ndarray | None]:
+    stored = file["X"]
+    counts = sp.csr_matrix((stored["data"][()], stored["indices"][()], stored["indptr"][()]), stored.attrs["shape"])
+    names = _text(file["var"][file["var"].attrs["_index"]])
+    ids = _text(file["var/gene_id"]) if "gene_id" in file["var"] else names
+    barcodes = _text(file["obs"][file["obs"].attrs["_index"]])
+    labels = _text(file["obs/cell_type"]) if "cell_type" in file["obs"] else None
+    return in_memory(counts, names, ids=ids, barcodes=barcodes, species=species), labels
+
+
+def _text(stored: h5py.Dataset | h5py.Group) -> np.ndarray:
+    if isinstance(stored, h5py.Group):
+        return _text(stored["categories"])[stored["codes"][()]]
+    return np.asarray(stored.asstr()[()], dtype=str)
+
+
+@cache
+def _profiles(path: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """(n, G) shares of each gene, the genes, and cell_type, tissue, study, cl_id of each profile."""
+    with h5py.File(path, "r") as file:
+        stored = file["X"]
+        values = stored[()] if isinstance(stored, h5py.Dataset) else _read_dense(stored)
+        names = _text(file["var"][file["var"].attrs["_index"]])
+        obs = pd.DataFrame({key: _text(file["obs"][key]) for key in ("cell_type", "tissue", "study", "cl_id")})
+    return np.expm1(values), names, obs
+
+
+def _read_dense(stored: h5py.Group) -> np.ndarray:
+    arrays = (stored[key][()] for key in ("data", "indices", "indptr"))
+    return sp.csr_matrix(tuple(arrays), shape=stored.attrs["shape"]).toarray()
+
+
+def made_tissues(data: Path, species: str) -> list[str]:
+    """Tissues of the species' average profiles with at least five types that have a Cell Ontology id."""
+    obs = _profiles(data / PROFILES[species])[2]
+    sizes = obs[obs["cl_id"] != ""].groupby("tissue").size()
+    return sorted(sizes.index[sizes >= FEWEST_PROFILES])
+
+
+def make_tissue(
+    data: Path, species: str, tissue: str, umis: int, *, spill: float = 0.1, n_cells: int = 1000, seed: int = 0
+) -> LabelledSet:
+    """Noisy cells of a tissue's average profiles, in random proportions.
+
+    A cell's gene shares are its profile's times log-normal noise, mixed with a Beta-distributed share (mean `spill`)
+    of another cell's profile; its counts are Poisson at log-normal depth around `umis`. Genes that the study never
+    saw are left out.
+    """
+    rng = np.random.default_rng(seed)
+    shares, names, obs = _profiles(data / PROFILES[species])
+    rows = np.flatnonzero((obs["tissue"] == tissue) & (obs["cl_id"] != ""))
+    measured = shares[obs["study"] == obs["study"].iloc[rows[0]]].sum(axis=0) > 0
+    profiles = shares[rows][:, measured]
+    profiles /= profiles.sum(axis=1, keepdims=True)
+    proportions = 0.5 * rng.dirichlet(np.ones(len(rows))) + 0.5 / len(rows)
+    kind = rng.choice(len(rows), n_cells, p=proportions)
+    neighbour = rng.permutation(kind)
+    foreign = rng.beta(1, 1 / spill - 1, n_cells) if spill else np.zeros(n_cells)
+    blocks = []
+    for cells in np.array_split(np.arange(n_cells), max(1, n_cells // 100)):
+        own = profiles[kind[cells]] * rng.lognormal(0, GENE_NOISE, (len(cells), profiles.shape[1]))
+        own /= own.sum(axis=1, keepdims=True)
+        mixed = (1 - foreign[cells, None]) * own + foreign[cells, None] * profiles[neighbour[cells]]
+        depth = umis * rng.lognormal(0, DEPTH_NOISE, (len(cells), 1))
+        blocks.append(sp.csr_matrix(rng.poisson(mixed * depth).astype(np.int32)))
+    matrix = in_memory(sp.vstack(blocks, format="csr"), names[measured], species=species)
+    of_row = obs.iloc[rows]
+    return LabelledSet(
+        f"made {species} {tissue}",
+        matrix,
+        of_row["cell_type"].to_numpy(dtype=str)[kind],
+        of_row["cl_id"].to_numpy(dtype=str)[kind],
+    )
+
+
+def thin(sample: LabelledSet, median: int) -> LabelledSet:
+    """The same cells with each count kept with one probability, so that the median total becomes `median`."""
+    counts = sp.csr_matrix(sample.matrix.counts(), copy=True)
+    kept = min(1.0, median / max(sample.median_umis, 1))
+    counts.data = np.random.default_rng(1).binomial(counts.data, kept).astype(np.int32)
+    counts.eliminate_zeros()
+    return sample.with_counts(counts)
+
+
+def spill_over(sample: LabelledSet, share: float) -> LabelledSet:
+    """Each cell with a share of its counts replaced by as large a share of another cell's."""
+    rng = np.random.default_rng(2)
+    counts = sample.matrix.counts()
+    parts = []
+    for part, kept in ((counts, 1 - share), (counts[rng.permutation(counts.shape[0])], share)):
+        drawn = sp.csr_matrix(part, copy=True)
+        drawn.data = rng.binomial(drawn.data, kept).astype(np.int32)
+        parts.append(drawn)
+    return sample.with_counts(sp.csr_matrix(parts[0] + parts[1]))
+
+
+def dilute(sample: LabelledSet, member: np.ndarray, share: float) -> LabelledSet:
+    """The sample with only so many of the `member` cells that they make `share` of it; at least three."""
+    rng = np.random.default_rng(3)
+    others = np.flatnonzero(~member)
+    wanted = max(3, round(share / (1 - share) * len(others)))
+    kept = rng.permutation(np.flatnonzero(member))[:wanted]
+    return sample.take(np.sort(np.concatenate([others, kept])))
