@@ -44,7 +44,8 @@ What was chosen on what: **made tissues** are noisy cells drawn from average pro
 mouse tissues, with 10 % of counts from another cell. The weights of the evidence were fitted on made human ones, and
 the thresholds chosen on them, each tissue named by weights that had not seen it. The human figures below flatter; the
 mouse ones, of tissues that no weight has seen, do so less. The **real sets** are reported. They were measured once
-before the last change of the mix of made tissues and of the thresholds, which was chosen on made tissues alone; an
+before the last change of the mix of made tissues and of the thresholds, which the poor
+coarse ECE seen there prompted, and whose values were chosen on made tissues alone; an
 earlier form of the model, of which the steps of scoring and clustering remain, was chosen by a prototype on sets like
 these, some of them the same. The table's genes come from the literature, not from any of these sets. Labels are their
 authors' own, and two authors draw the line between CD4, CD8 and NK cells, or between progenitors, differently.
