@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .beside import locate_beside, planned_files
+from .inputs import locate_matrix
 from .models import models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
@@ -14,10 +16,14 @@ from .stages import (
     CELL_TYPES_NAME,
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
+    H5AD_NAME,
+    PLACES_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
+    export_stage,
     fit_stage,
+    place_stage,
     report_stage,
 )
 from .types import AnnotateRequest, Plan
@@ -39,6 +45,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
         announce(plan)
         if run.resumed:
             check_unchanged(request.matrix, plan)
+        beside = planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
         matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
         for job in plan.jobs:
             model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
@@ -51,8 +58,14 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
             run.stage(f"assign {model}", table, assign_stage, plan, model, fitted, parts, found)
             if "diffexp" not in plan.skip:
                 run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)
-        tables, summary = run.stages / "cell_types", run.stages / "report"
-        run.stage("report", summary / "metrics.json", report_stage, plan, tables, summary, command_line=command_line)
+        tables, placed, summary = (run.stages / name for name in ("cell_types", "place", "report"))
+        places = placed / PLACES_NAME
+        run.stage("place", places, place_stage, matrix, plan, tables, beside, placed)
+        if plan.h5ad:
+            whole = run.stages / "export" / H5AD_NAME
+            run.stage("export", whole, export_stage, matrix, plan, tables, places, whole)
+        told = summary / "metrics.json"
+        run.stage("report", told, report_stage, plan, tables, summary, command_line, places_path=places, beside=beside)
         run.publish(_published(run))
     return read_outs(run.outs, plan)
 
@@ -86,5 +99,6 @@ def _published(run: RunFolder) -> dict[Path, Path]:
     """Stage files and their places under outs/."""
     found = sorted((run.stages / "cell_types").rglob("*"))
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
-    summaries = (run.stages / "report" / name for name in REPORT_FILES)
-    return tables | {path: Path(path.name) for path in summaries if path.is_file()}
+    placed = {path: path.relative_to(run.stages / "place") for path in sorted((run.stages / "place").glob("*/*/*"))}
+    summaries = [run.stages / "report" / name for name in REPORT_FILES] + [run.stages / "export" / H5AD_NAME]
+    return tables | placed | {path: Path(path.name) for path in summaries if path.is_file()}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from .beside import check_beside, locate_beside
 from .errors import CytonymError, InputError, UsageError
 from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
@@ -41,7 +42,12 @@ def check_request(request: AnnotateRequest) -> None:
         raise UsageError(
             f"invalid value '{request.id}' for '--id <ID>': at most 64 letters, digits, underscores and hyphens"
         )
-    for option, path in (("--matrix <MATRIX>", request.matrix), ("--cloupe <CLOUPE>", request.cloupe)):
+    for option, path in (
+        ("--matrix <MATRIX>", request.matrix),
+        ("--cloupe <CLOUPE>", request.cloupe),
+        ("--cell-segmentations <FILE>", request.cell_segmentations),
+        ("--spatial <DIR>", request.spatial),
+    ):
         if path is not None and not path.exists():
             raise UsageError(f"invalid value '{path}' for '{option}': no such file")
     if request.cloupe_group_name is not None and request.cloupe is None:
@@ -53,8 +59,11 @@ def check_request(request: AnnotateRequest) -> None:
         )
 
 
-def preflight(request: AnnotateRequest, folder: Path) -> Plan:
-    """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
+def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Path] | None = None) -> Plan:
+    """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed.
+
+    `beside`: the files beside the matrix by role, where the caller has found them; None: they are looked for.
+    """
     check_request(request)
     _check_token(request.tenx_cloud_token_path)
     models_dir = request.models_dir or models_home()
@@ -69,6 +78,8 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     jobs, model_notes = jobs_for(request.cell_annotation_model, info.species, models_dir)
     if info.fractional:
         alerts = (*alerts, _check_fractions(located.path, jobs))
+    found = locate_beside(request, located) if beside is None else beside
+    planned, beside_notes = check_beside(found, info.barcode_kind)
     _check_cloupe(request.cloupe)
     plan = Plan(
         id=request.id,
@@ -79,9 +90,11 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         low_umi_threshold=0 if info.fractional else request.low_umi_threshold,
         skip=tuple(s for s in SKIPPABLE_STAGES if s in request.skip or (s == "diffexp" and info.fractional)),
         embeddings=request.embeddings,
+        h5ad=request.h5ad,
+        beside=planned,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),
-        notes=(*notes, *model_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
+        notes=(*notes, *model_notes, *beside_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
         versions=tool_versions(),
     )
     write_json(folder / PLAN_NAME, plan.to_json())

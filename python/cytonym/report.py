@@ -91,6 +91,7 @@ def sample_provenance(plan: Plan, models: Sequence[ReportInput], command_line: s
         "models": [
             {
                 "name": model.job.card.name,
+                "folder": model.job.card.folder,
                 "title": model.job.card.title,
                 "version": model.job.card.version,
                 "licence": model.job.card.licence,

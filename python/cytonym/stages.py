@@ -6,20 +6,24 @@ The command line, the shell run (`annotate.py`) and Nextflow's tasks all call th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .assign import assign, model_metrics
+from .beside import planned_files
 from .classify import classify
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
+from .export import export
 from .fit import fit
 from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
-from .io.cell_types_csv import read_cell_types, write_cell_types
+from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
 from .io.files import write_json
+from .io.places_h5 import read_places, write_places
 from .models import model_of
+from .place import CellLabels, place
 from .preflight import open_matrix
 from .progress import LOGGER
 from .report import ReportInput, report, write_report
@@ -29,6 +33,8 @@ CELL_TYPES_NAME = "cell_types.csv"
 METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
+PLACES_NAME = "places.h5"
+H5AD_NAME = "annotated.h5ad"
 
 
 def planned_job(plan: Plan, model: str) -> Job:
@@ -92,8 +98,38 @@ def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: 
     return result is not None
 
 
-def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line: str) -> None:
-    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`."""
+def place_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, beside: Mapping[str, Path], folder: Path) -> None:
+    """Writes places.h5 and, below `folder/cell_types`, the tissue files with each model's types."""
+    models = {}
+    for job in plan.jobs:
+        path, target = cell_types_dir / job.card.folder / CELL_TYPES_NAME, folder / "cell_types" / job.card.folder
+        target.mkdir(parents=True, exist_ok=True)
+        labels = models[target] = CellLabels.of(read_compact(path, of_labels=True))
+        if len(labels.codes) != plan.matrix.n_cells:
+            raise InputError(f"{path} has {len(labels.codes)} rows, but the plan has {plan.matrix.n_cells} cells.")
+    places = place(open_matrix(matrix_path, plan), models, planned_files(beside, plan.beside), folder)
+    write_places(folder / PLACES_NAME, places)
+
+
+def export_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, places_path: Path, output: Path) -> None:
+    """Writes the sample with all its labels as one .h5ad file."""
+    tables = [(job.card, read_compact(cell_types_dir / job.card.folder / CELL_TYPES_NAME)) for job in plan.jobs]
+    export(output, open_matrix(matrix_path, plan), tables, read_places(places_path))
+
+
+def report_stage(
+    plan: Plan,
+    cell_types_dir: Path,
+    folder: Path,
+    command_line: str,
+    *,
+    places_path: Path | None = None,
+    beside: Mapping[str, Path] | None = None,
+) -> None:
+    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`.
+
+    The page shows where cells lie if `places_path` is given, over the tissue image that is `beside` the matrix.
+    """
     inputs = []
     for job in plan.jobs:
         found = cell_types_dir / job.card.folder

@@ -29,7 +29,7 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz"))
+    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz", ".geojson", ".parquet"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
@@ -43,6 +43,7 @@ def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
     assert files(published) == files(shell)
     assert {path.name for path in (published / "cell_types").iterdir()} == FOLDERS[sample]
     assert (published / "cell_types/Azimuth/embeddings.npz").exists() == ("Azimuth" in FOLDERS[sample])
+    assert (published / "cell_types/Azimuth/celltype_annotated_cell_segmentations.geojson").exists() == (sample == "hd")
     assert tables(published) == tables(shell)
 
 
@@ -52,7 +53,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 5 + 9 + (3 + 7)
+    assert resumed.count("Cached process") == first == 1 + 3 * 6 + 9 + (3 + 7)
 
 
 @pytest.mark.workflow("sample sheet")

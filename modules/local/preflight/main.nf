@@ -3,8 +3,8 @@ process PREFLIGHT {
     label 'process_low'
 
     input:
-    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), val(options)
-    // meta: [id]; options: further options of the command, quoted for the shell
+    tuple val(meta), path(matrix, stageAs: 'sample/*'), path(cloupe, stageAs: 'cloupe/*'), path(models_dir, stageAs: 'models/*'), val(roles), path(beside, stageAs: 'beside/?/*'), val(options)
+    // meta: [id]; roles: of the files beside the matrix, in order; options: further options of the command, quoted for the shell
 
     output:
     tuple val(meta), path("plan.json"), path("*.h5", arity: '0..*'), emit: plan   // with matrix.h5 when it was not a 10x HDF5 file
@@ -12,8 +12,9 @@ process PREFLIGHT {
     script:
     def loupe = cloupe ? "--cloupe ${cloupe}" : ''
     def models = "--models-dir ${models_dir ?: '.'}"   // without a folder none is searched, not even one under HOME
+    def files = [roles, [beside].flatten()].transpose().collect { role, file -> "--beside ${role}=${file}" }.join(' ')
     """
-    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${options} --output-dir .
+    cytonym preflight --id ${meta.id} --matrix ${matrix} ${loupe} ${models} ${files} ${options} --output-dir .
     """
 
     stub:
