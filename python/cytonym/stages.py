@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .assign import assign, model_metrics
-from .beside import planned_files
+from .beside import planned_files, read_scalefactors
 from .classify import classify
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
@@ -23,6 +23,7 @@ from .io.embeddings_npz import write_embeddings
 from .io.files import write_json
 from .io.places_h5 import read_places, write_places
 from .models import model_of
+from .page.views import Views
 from .place import CellLabels, place
 from .preflight import open_matrix
 from .progress import LOGGER
@@ -140,4 +141,14 @@ def report_stage(
         table = read_cell_types(found / CELL_TYPES_NAME)
         tested = found / DIFFEXP_NAME
         inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
-    write_report(folder, report(plan, inputs, command_line=command_line))
+    views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else None
+    write_report(folder, report(plan, inputs, command_line=command_line, views=views))
+
+
+def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:
+    factors = read_scalefactors(beside["scalefactors"]) if "scalefactors" in beside else {}
+    for role in ("hires_image", "lowres_image"):
+        scale = factors.get(f"tissue_{role.removesuffix('_image')}_scalef")
+        if role in beside and scale:
+            return Views(read_places(places_path), beside[role], scale, factors.get("microns_per_pixel"))
+    return Views(read_places(places_path), microns_per_pixel=factors.get("microns_per_pixel"))

@@ -14,7 +14,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
 FOLDERS = {"seven": {"Markers", "Azimuth"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
-RUN = ("--models-dir", "in put/models", "--embeddings")
+RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad")
 
 
 def shell_outs(folder: Path, sample: str, matrix: str, *options: str) -> Path:
@@ -53,7 +53,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 6 + 9 + (3 + 7)
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7)
 
 
 @pytest.mark.workflow("sample sheet")

@@ -12,6 +12,7 @@ import pandas as pd
 from ..colours import run_colours
 from ..io.cell_types_csv import confidence_column
 from ..types import LOW_UMI_BARCODE, NO_TYPE, UNASSIGNED, DiffExp, Plan
+from .views import Views, agreement, model_views, shared_views
 
 if TYPE_CHECKING:
     from ..report import ReportInput
@@ -31,17 +32,24 @@ DIGITS = 4
 
 
 def page_data(
-    plan: Plan, models: Sequence[ReportInput], metrics: dict[str, Any], provenance: dict[str, Any]
+    plan: Plan,
+    models: Sequence[ReportInput],
+    metrics: dict[str, Any],
+    provenance: dict[str, Any],
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """The page's data; `metrics` and `provenance` are the values of the two JSON files.
 
     A model's keys after `summary` are sections of its tab, each drawn by the function of that name in page.js.
     """
-    views = [_model(plan, model, metrics) for model in models]
+    views = views or Views()
+    shown = [_model(plan, model, metrics) | model_views(model.cell_types, views.places) for model in models]
     return {
         "sample": {"id": plan.id, "description": plan.description},
         "alerts": [alert for alert in metrics["alerts"] if "model" not in alert],
-        "models": views,
+        "models": shown,
+        **shared_views(views),
+        "agreement": agreement([(model.job.card.title, model.cell_types) for model in models]),
         "colours": run_colours([model.cell_types for model in models]),
         "provenance": provenance,
     }
