@@ -183,13 +183,12 @@ function unpack(text) {
   return unpacked.get(text);
 }
 
-// Colours by code as [red, green, blue, 255]; of types that are not ticked only what `hidden` says.
-function palette(model, level, ticked, hidden) {
+// Colours by code as [red, green, blue, 255], clear for types that are not ticked.
+function palette(model, level, ticked) {
   const table = new Uint8ClampedArray(4 * 256);
   for (let code = 0; code < NOTHING; code++) {
     const name = model.kinds[code]?.[level];
-    const colour = ticked.has(name) ? data.colours[name] : hidden;
-    if (colour) table.set([1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16)).concat(255), 4 * code);
+    if (ticked.has(name)) table.set([1, 3, 5].map((place) => parseInt(data.colours[name].slice(place, place + 2), 16)).concat(255), 4 * code);
   }
   return table;
 }
@@ -241,7 +240,7 @@ function tissue(model, view) {
   async function paint(canvas, ticked) {
     const codes = await pixels();
     if (under) await under.decode();
-    const table = new Uint32Array(palette(model, view.key, ticked, null).buffer);
+    const table = new Uint32Array(palette(model, view.key, ticked).buffer);
     const picture = new ImageData(width, height);
     const words = new Uint32Array(picture.data.buffer);
     for (let place = 0; place < codes.length; place++) words[place] = table[codes[place]];
