@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from .projection import computed_projection, given_projection
 from .types import LABEL_COLUMNS, Places, Projection
 
 PREFIX = "celltype_annotated_"
+BARCODES_AT_A_TIME = 100_000
+MOST_NUMBERS_PER_CELL = 20
 SMALLEST_BIN = "square_002um"
 POINT_SHARE = 0.5  # of the area around them that points without an outline fill on the map
 
@@ -84,8 +87,7 @@ def _annotate_outlines(
     wanted = [role for role in ("cell_segmentations", "nucleus_segmentations") if role in beside]
     if not wanted:
         return
-    numbers = ((cell_number(barcode), row) for row, barcode in enumerate(barcodes.tolist()))
-    row_of = {number: row for number, row in numbers if number is not None}
+    row_of = rows_by_number(barcodes)
     properties = {
         model_folder: TypeProperties(type_texts(labels.names, labels.levels, colours), labels.codes, labels.confidence)
         for model_folder, labels in models.items()
@@ -96,6 +98,25 @@ def _annotate_outlines(
             if row >= 0 and role == wanted[0]:
                 for ring in outer_rings(feature):
                     outlines.add(row, ring)
+
+
+def rows_by_number(barcodes: np.ndarray) -> Callable[[int], int]:
+    """Looks up the row of a cell by the number in its barcode, -1 for none.
+
+    A table of 4 bytes a number, as Space Ranger counts cells from 1 on; a dictionary where numbers lie far apart.
+    """
+    numbers = np.full(len(barcodes), -1, dtype=np.int64)
+    for start in range(0, len(barcodes), BARCODES_AT_A_TIME):
+        some = barcodes[start : start + BARCODES_AT_A_TIME].tolist()
+        numbers[start : start + len(some)] = [-1 if (n := cell_number(b)) is None else n for b in some]
+    rows = np.flatnonzero(numbers >= 0)
+    most = int(numbers.max(initial=-1))
+    if most > MOST_NUMBERS_PER_CELL * len(barcodes) + BARCODES_AT_A_TIME:
+        found = dict(zip(numbers[rows].tolist(), rows.tolist(), strict=True))
+        return lambda number: found.get(number, -1)
+    table = array("i", [-1]) * max(most + 1, 1)
+    np.frombuffer(table, dtype=np.int32)[numbers[rows]] = rows
+    return lambda number: table[number] if 0 <= number <= most else -1
 
 
 def _annotate_positions(

@@ -25,7 +25,7 @@ from cytonym.io.places_h5 import read_places, write_places
 from cytonym.io.segmentations import check_segmentations
 from cytonym.matrix import CountMatrix, in_memory
 from cytonym.outlines import Outlines, ring_centroids
-from cytonym.place import CellLabels, place
+from cytonym.place import CellLabels, place, rows_by_number
 from cytonym.projection import computed_projection, given_projection, shown_rows
 from cytonym.schemas import load_schema
 from cytonym.types import AnnotateRequest
@@ -99,6 +99,13 @@ def test_a_cell_without_a_row_keeps_its_outline(tmp_path: Path) -> None:
     )
     assert [f["properties"] for f in features[::2]] == [{"cell_id": 9}, {"cell_id": None}]
     assert "confidence" not in features[1]["properties"]
+
+
+@pytest.mark.parametrize("far", [4, 999_999_999])
+def test_cells_are_found_by_their_number(far: int) -> None:
+    """In any order, near each other or far apart; other barcodes have no number."""
+    row_of = rows_by_number(np.array([f"cellid_{far:09d}-1", "ACGTACGT-1", "cellid_000000001-1"]))
+    assert [row_of(number) for number in (far, 1, 0, 2, far + 1)] == [0, 2, -1, -1, -1]
 
 
 def test_places_are_centroids(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ schemas/annotated_segmentations.schema.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +78,9 @@ def outer_rings(feature: Mapping[str, Any]) -> list[list[list[float]]]:
 
 
 def annotate_segmentations(
-    path: Path, outputs: Mapping[Path, TypeProperties], row_of: Mapping[int, int]
+    path: Path, outputs: Mapping[Path, TypeProperties], row_of: Callable[[int], int]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Writes the file once per output while it is read once; yields each feature with its row, -1 for none.
+    """Writes the file once per output while it is read once; yields each feature with its `row_of`, -1 for none.
 
     A cell without a row keeps its feature, without any type. Exhaust the iterator: the files appear at its end.
     """
@@ -94,7 +94,7 @@ def annotate_segmentations(
         separator = "\n"
         for feature in features(path):
             number = cell_id(feature)
-            row = -1 if number is None else row_of.get(number, -1)
+            row = -1 if number is None else row_of(number)
             own = {name: value for name, value in feature.items() if name != "properties"}
             kept = {n: v for n, v in (feature.get("properties") or {}).items() if n != "classification"}
             start = f'{separator}{_dumps({"type": "Feature", **own})[:-1]},"properties":{_dumps(kept)[:-1]}'
