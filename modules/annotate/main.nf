@@ -2,10 +2,12 @@
 
 include { VALIDATE                 } from '../local/validate'
 include { PREFLIGHT                } from '../local/preflight'
+include { EXPORT                   } from '../local/export'
 include { FIT; FIT as FIT_IN_CLOUD } from '../local/fit'
 include { CLASSIFY                 } from '../local/classify'
 include { ASSIGN                   } from '../local/assign'
 include { DIFFEXP                  } from '../local/diffexp'
+include { PLACE                    } from '../local/place'
 include { REPORT                   } from '../local/report'
 
 workflow ANNOTATE {
@@ -18,7 +20,7 @@ workflow ANNOTATE {
     VALIDATE(parameters, sheet)
     VALIDATE.out.messages.subscribe { messages -> warn(messages.text) }
 
-    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, token, markers, options, missing]
+    samples = VALIDATE.out.samples.flatMap { file ->                     // [id, matrix, cloupe, models_dir, token, markers, roles, beside, options, missing]
         def found = parsed(file).collect { sample -> located(sample, folders) }
         def missing = found.collectMany { sample -> sample.missing }
         if (missing) {
@@ -26,7 +28,7 @@ workflow ANNOTATE {
         }
         found
     }
-    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.markers, sample.options] })
+    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.markers, sample.roles, sample.beside, sample.options] })
 
     planned = samples                                                    // [id, sample, plan, matrix for the stages]
         .map { sample -> [[id: sample.id], sample] }
@@ -67,8 +69,26 @@ workflow ANNOTATE {
         .map { meta, stage, folder -> [groupKey(meta.id, meta.tables), ["${meta.model} ${stage}", folder]] }
         .groupTuple(remainder: true)                                     // a model of 10x Cloud that failed leaves the others
         .map { key, found -> [key.target, found.sort { table -> table[0] }.collect { table -> table[1] }] }
+    labels = ASSIGN.out.cell_types                                       // [id, the models' folders]
+        .map { meta, folder -> [groupKey(meta.id, meta.models), folder] }
+        .groupTuple(remainder: true)
+        .map { key, found -> [key.target, found.sort { folder -> folder.name }] }
+    PLACE(
+        planned.join(labels).map { id, sample, plan, matrix, found -> [[id: id], matrix, plan, found, sample.roles, sample.beside] }
+    )
+
+    placed = PLACE.out.placed.map { meta, folder -> [meta.id, folder] }
+    views = planned.join(labels).join(placed).branch { _id, _sample, plan, _matrix, _labels, _placed ->
+        exported: parsed(plan).h5ad
+        plain: true
+    }
+    EXPORT(views.exported.map { id, _sample, plan, matrix, found, places -> [[id: id], matrix, plan, found, places] })
+    more = views.plain.map { view -> [view[0], []] }                     // [id, further files of outs/]
+        .mix(EXPORT.out.h5ad.map { meta, file -> [meta.id, file] })
     REPORT(
-        planned.join(tables).map { id, sample, plan, _matrix, found -> [[id: id], plan, found, quoted(command(sample))] }
+        planned.join(tables).join(placed).join(more).map { id, sample, plan, _matrix, found, places, files ->
+            [[id: id], plan, found, places, files, sample.roles, sample.beside, quoted(command(sample))]
+        }
     )
 
     emit:
@@ -95,7 +115,7 @@ def metas(id, plan) {
     plan.jobs.collect { job ->
         [
             id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp, cloud: job.card.backend == 'tenx_cloud',
-            partitions: plan.partitions.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
+            partitions: plan.partitions.size(), models: plan.jobs.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
         ]
     }
 }
@@ -107,11 +127,14 @@ def record(meta) {
 
 // A checked sample with its files. What is not there is named in `missing`, for one error on all samples.
 def located(sample, folders) {
-    def named = [matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path', markers: 'markers']
+    def named = [
+        matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path', markers: 'markers',
+        cell_segmentations: 'cell_segmentations', spatial: 'spatial',
+    ]
     def files = named.collectEntries { key, name -> [key, existing(sample[name], folders)] }
     // of a Space Ranger folder only the matrix is staged
-    def inside = files.matrix && sample.inside ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
-    def options = sample.findAll { name, _value -> !(name in ['id', 'inside'] + named.values()) }
+    def inside = files.matrix ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
+    def options = sample.findAll { name, _value -> !(name in ['id', 'inside', 'beside'] + named.values()) }
     // a switch that is on stands alone, one that is off not at all
     def given = options.findAll { _name, value -> value != false }.collect { name, value ->
         "--${name.replace('_', '-')}${value == true ? '' : "=${quoted(value.toString())}"}"
@@ -119,14 +142,40 @@ def located(sample, folders) {
     if (files.token && workflow.workDir.toUri().scheme != 'file') {
         error('--tenx_cloud_token_path: the token would be copied to the work folder, which is in a bucket. Use a secret: see docs/nextflow.md.')
     }
+    def beside = files.matrix ? besides(sample.beside, inside ?: files.matrix, files) : [:]
     return files + [
         id: sample.id,
+        given: files,
         matrix: inside ?: files.matrix,
+        roles: beside.keySet().toList(),
+        beside: beside.values().toList(),
         options: given.join(' '),
         missing: files.findAll { _key, path -> path == null }.keySet().collect { key ->
             "Sample ${sample.id}: there is no ${named[key]} ${sample[named[key]]}, looked for in ${folders.unique(false).join(' and ')}"
         },
     ]
+}
+
+// The files beside the matrix by role, as cytonym's locate_beside finds them: beside Space Ranger's matrices, or as named.
+def besides(names, matrix, files) {
+    def found = matrix.name in names.matrices ? names.roles.collectEntries { role, places ->
+        [role, places.collect { place -> upward(matrix.parent, place) }.find { path -> path.exists() }]
+    } : [:]
+    if (matrix.name.endsWith('.h5ad')) {
+        found.h5ad = matrix
+    }
+    if (files.spatial) {
+        found += names.in_spatial.collectEntries { role, places -> [role, places.collect { place -> files.spatial / place }.find { path -> path.exists() }] }
+    }
+    if (files.cell_segmentations) {
+        def nuclei = files.cell_segmentations.parent / names.nuclei
+        found += [cell_segmentations: files.cell_segmentations, nucleus_segmentations: nuclei.exists() ? nuclei : null]
+    }
+    return found.findAll { _role, path -> path }
+}
+
+def upward(folder, place) {
+    place.startsWith('../') ? upward(folder.parent ?: folder, place.substring(3)) : folder / place
 }
 
 // The file or folder; null if it is not there, [] if there is none to look for.
@@ -140,8 +189,8 @@ def existing(path, folders) {
 
 // The command that does the same in a shell; the place of a token stays out of it.
 def command(sample) {
-    def files = [matrix: sample.matrix, cloupe: sample.cloupe, 'models-dir': sample.models_dir, markers: sample.markers].findAll { _name, path -> path }
-    def named = files.collect { name, path -> "--${name}=${quoted(path.toUriString())}" }.join(' ')
+    def files = (sample.given + [matrix: sample.matrix]).findAll { name, path -> path && name != 'token' }
+    def named = files.collect { name, path -> "--${name.replace('_', '-')}=${quoted(path.toUriString())}" }.join(' ')
     return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".trim()
 }
 

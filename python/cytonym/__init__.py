@@ -6,8 +6,8 @@ result.models["markers"].cell_types.table
 
 from .annotate import annotate
 from .errors import CytonymError
-from .results import AnnotateResult
+from .results import AnnotateResult, read_outs
 from .types import AnnotateRequest
 from .version import __version__
 
-__all__ = ["AnnotateRequest", "AnnotateResult", "CytonymError", "__version__", "annotate"]
+__all__ = ["AnnotateRequest", "AnnotateResult", "CytonymError", "__version__", "annotate", "read_outs"]

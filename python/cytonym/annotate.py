@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from .backends.tenx_cloud import is_cloud
+from .beside import locate_beside, planned_files
 from .errors import CloudError, CytonymError, ModelError, TokenError
+from .inputs import locate_matrix
 from .models import models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
@@ -18,11 +21,15 @@ from .stages import (
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
     EVIDENCE_NAME,
+    H5AD_NAME,
+    PLACES_NAME,
     RESULTS_NAME,
     assign_stage,
     classify_stage,
     diffexp_stage,
+    export_stage,
     fit_stage,
+    place_stage,
     report_stage,
 )
 from .types import AnnotateRequest, Job, Plan
@@ -56,10 +63,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
                 failure = exc
         if failure is not None and not done:
             raise failure
-        LOGGER.info("report")
-        summary = run.stages / "report"
-        summary.mkdir(exist_ok=True)
-        report_stage(plan, run.stages / "cell_types", summary, command_line=command_line)
+        _show(request, plan, run, command_line)
         run.publish(_published(run, done), finished=failure is None)
         if failure is not None:
             LOGGER.info("What the other models found is in %s", run.outs)
@@ -83,6 +87,25 @@ def _annotate_with(job: Job, request: AnnotateRequest, plan: Plan, run: RunFolde
     if "diffexp" not in plan.skip:
         run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)
     return found
+
+
+def _show(request: AnnotateRequest, plan: Plan, run: RunFolder, command_line: str) -> None:
+    """The stages on all models together: places, the annotated matrix if wanted, the report."""
+    matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
+    beside = planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
+    tables, placed, summary = (run.stages / name for name in ("cell_types", "place", "report"))
+    for stage in (placed, summary):  # of a run that the cloud failed on and that went on
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir()
+    LOGGER.info("place")
+    place_stage(matrix, plan, tables, beside, placed)
+    places = placed / PLACES_NAME
+    if plan.h5ad:
+        LOGGER.info("export")
+        (run.stages / "export").mkdir(exist_ok=True)
+        export_stage(matrix, plan, tables, places, run.stages / "export" / H5AD_NAME)
+    LOGGER.info("report")
+    report_stage(plan, tables, summary, command_line, places_path=places, beside=beside)
 
 
 def absolute(request: AnnotateRequest) -> AnnotateRequest:
@@ -114,5 +137,6 @@ def _published(run: RunFolder, folders: Sequence[Path]) -> dict[Path, Path]:
     """Stage files and their places under outs/; `folders` are those of the models that are done."""
     found = sorted(path for folder in folders for path in folder.iterdir())
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
-    summaries = (run.stages / "report" / name for name in REPORT_FILES)
-    return tables | {path: Path(path.name) for path in summaries if path.is_file()}
+    placed = {path: path.relative_to(run.stages / "place") for path in sorted((run.stages / "place").glob("*/*/*"))}
+    summaries = [run.stages / "report" / name for name in REPORT_FILES] + [run.stages / "export" / H5AD_NAME]
+    return tables | placed | {path: Path(path.name) for path in summaries if path.is_file()}

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from . import demo, stages, validate
+from . import demo, demo_outs, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
 from .azimuth.published import RECORD
 from .cloud import auth
@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     making.add_argument("--cells", metavar="NUM", type=_count, default=3000, help="cells of the sample [default: 3000]")
     making.add_argument("--seed", metavar="NUM", type=_count, default=0, help="seed of the sample [default: 0]")
+    making.add_argument("--spatial", action="store_true", help="make a whole Visium HD outs folder, with cell outlines")
     making.add_argument("--make-only", action="store_true", help="make the sample and stop")
     making.set_defaults(command=_demo)
 
@@ -205,6 +206,19 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
     )
     add("--markers-only", action="store_true", help="use the types of --markers alone")
     add("--tissue", metavar="NAME", help="tissue of the sample, a hint for the marker model, e.g. lung")
+    add(
+        "--cell-segmentations",
+        metavar="FILE",
+        type=Path,
+        help="GeoJSON of the cells' outlines [default: that of the Space Ranger folder that the matrix lies in]",
+    )
+    add(
+        "--spatial",
+        metavar="DIR",
+        type=Path,
+        help="Space Ranger's folder 'spatial': tissue image, scale factors [default: the one beside the matrix]",
+    )
+    add("--h5ad", action="store_true", help="write annotated.h5ad, too: counts, labels and places for scanpy")
     add("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
     add(
         "--partition-size",
@@ -287,6 +301,7 @@ def _stage_commands(commands: Any) -> None:
 
     planning = stage("preflight", "check the request and write plan.json", "output-dir")
     _annotate_options(planning)
+    _beside_option(planning)
     planning.set_defaults(command=_preflight)
 
     fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
@@ -315,9 +330,32 @@ def _stage_commands(commands: Any) -> None:
     _threads_option(testing)
     testing.set_defaults(command=_diffexp)
 
+    placing = stage(
+        "place", "find where cells lie and put types on the tissue", "matrix", "plan", "cell-types-dir", "output-dir"
+    )
+    _beside_option(placing)
+    placing.set_defaults(command=_place)
+
+    exporting = stage(
+        "export", "write the sample with its labels as .h5ad", "matrix", "plan", "cell-types-dir", "places", "output"
+    )
+    exporting.set_defaults(command=_export)
+
     reporting = stage("report", "write the page and the sample's summary files", "plan", "cell-types-dir", "output-dir")
     reporting.add_argument("--cmdline", metavar="TEXT", default="NA", help="command line to show [default: NA]")
+    reporting.add_argument("--places", metavar="PATH", type=Path, help="places.h5 of the stage place")
+    _beside_option(reporting)
     reporting.set_defaults(command=_report)
+
+
+def _beside_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--beside",
+        metavar="ROLE=PATH",
+        type=_role_and_path,
+        action="append",
+        help="a file beside the matrix, e.g. cell_segmentations=PATH; several times [preflight's default: looked for]",
+    )
 
 
 def _threads_option(command: argparse.ArgumentParser) -> None:
@@ -430,9 +468,12 @@ def _print_model(model: Model) -> None:
 
 def _demo(options: argparse.Namespace) -> None:
     folder = options.output_dir.absolute()
-    matrix = folder / "filtered_feature_cell_matrix.h5"
+    matrix = folder / ("outs" if options.spatial else "filtered_feature_cell_matrix.h5")
     _make_folder(folder)
-    truth = demo.make_tissue(matrix, n_cells=options.cells, seed=options.seed)
+    if options.spatial:
+        truth = demo_outs.make_outs(matrix, n_cells=options.cells, seed=options.seed)
+    else:
+        truth = demo.make_tissue(matrix, n_cells=options.cells, seed=options.seed)
     truth.to_csv(folder / "truth.csv", index=False)
     LOGGER.info("made %s", matrix)
     if options.make_only:
@@ -449,14 +490,16 @@ def _validate(options: argparse.Namespace) -> None:
     except ValueError as exc:
         raise InputError(f"The parameters are not JSON: {exc}") from exc
     name = options.sheet_name or (options.sheet.name if options.sheet else "")
-    write_json(options.output, validate.run(params, options.sheet, name))
+    samples = validate.run(params, options.sheet, name)
+    inside = {"inside": list(validate.IN_SPACERANGER_DIR), "beside": validate.BESIDE}
+    write_json(options.output, [inside | sample for sample in samples])
 
 
 def _preflight(options: argparse.Namespace) -> None:
     request, folder = _request(options), options.output_dir
     check_request(request)
     _make_folder(folder)
-    announce(preflight(request, folder))
+    announce(preflight(request, folder, beside=None if options.beside is None else dict(options.beside)))
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -484,10 +527,27 @@ def _diffexp(options: argparse.Namespace) -> None:
         LOGGER.info("Fewer than two groups of cells: no differential expression.")
 
 
+def _place(options: argparse.Namespace) -> None:
+    _make_folder(options.output_dir)
+    plan, beside = read_plan(options.plan), dict(options.beside or ())
+    stages.place_stage(options.matrix, plan, options.cell_types_dir, beside, options.output_dir)
+
+
+def _export(options: argparse.Namespace) -> None:
+    plan = read_plan(options.plan)
+    stages.export_stage(options.matrix, plan, options.cell_types_dir, options.places, options.output)
+
+
 def _report(options: argparse.Namespace) -> None:
     _make_folder(options.output_dir)
-    plan = read_plan(options.plan)
-    stages.report_stage(plan, options.cell_types_dir, options.output_dir, command_line=options.cmdline)
+    stages.report_stage(
+        read_plan(options.plan),
+        options.cell_types_dir,
+        options.output_dir,
+        options.cmdline,
+        places_path=options.places,
+        beside=dict(options.beside or ()),
+    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -508,6 +568,13 @@ def _positive(text: str) -> int:
     if number == 0:
         raise argparse.ArgumentTypeError("invalid value '0': must be at least 1")
     return number
+
+
+def _role_and_path(text: str) -> tuple[str, Path]:
+    role, _, path = text.partition("=")
+    if not path:
+        raise argparse.ArgumentTypeError(f"invalid value '{text}': a role, = and a path are wanted")
+    return role, Path(path)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -545,4 +612,5 @@ Writes <ID>/outs/cell_types/<Model>/cell_types.csv, the differential expression 
 page, a table for Loupe Browser, metrics and provenance. The options are those of spaceranger annotate,
 and a few more."""
 DEMO = """Make a tissue sample (10x HDF5, sparse cells with spill-over between neighbours, two types that the
-marker table lacks) and annotate it. Its figures say nothing about accuracy on real tissue."""
+marker table lacks) and annotate it. With --spatial, an outs folder as Space Ranger 4 writes it: segmented cells with
+outlines, 8 µm bins, tissue image. Its figures say nothing about accuracy on real tissue."""

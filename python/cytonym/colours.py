@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
 
 from .types import COARSE_NOT_CONFIDENT, FINE_NOT_CONFIDENT, LOW_UMI_BARCODE, UNASSIGNED
 
@@ -14,6 +16,7 @@ PALETTE = (
     *("#1ef0b4", "#b4b45a", "#2da596", "#5a2d96", "#964bff", "#875a00", "#870f5a", "#e10fc3"),
     *("#b4d2ff", "#006987", "#f06987", "#a5a5ff", "#b4695a", "#b42d96", "#873c3c", "#a5c396"),
 )
+COLOURED_LEVELS = ("broad_cell_type", "coarse_cell_type")
 NO_TYPE_COLOURS = {
     UNASSIGNED: "#8c8c8c",
     COARSE_NOT_CONFIDENT: "#a6a6a6",
@@ -42,3 +45,10 @@ def type_colours(names: Iterable[str]) -> dict[str, str]:
         taken.add(place)
         colours[name] = PALETTE[place]
     return colours
+
+
+def run_colours(tables: Sequence[pd.DataFrame]) -> dict[str, str]:
+    """The colours of a run's broad and coarse types: the same in its page, its GeoJSON, its h5ad and its figures."""
+    return type_colours(
+        str(name) for table in tables for level in COLOURED_LEVELS if level in table for name in table[level].unique()
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .backends.tenx_cloud import is_cloud
+from .beside import check_beside, locate_beside
 from .cloud import PREFLIGHT_PAUSE, check_model_name, check_sample, connect
 from .cloud.token import read_token
 from .cloud_access import cloud_client
@@ -67,11 +68,16 @@ def _named_files(request: AnnotateRequest) -> tuple[tuple[str, Path | None], ...
         ("--matrix <MATRIX>", request.matrix),
         ("--cloupe <CLOUPE>", request.cloupe),
         ("--markers <FILE>", request.markers),
+        ("--cell-segmentations <FILE>", request.cell_segmentations),
+        ("--spatial <DIR>", request.spatial),
     )
 
 
-def preflight(request: AnnotateRequest, folder: Path) -> Plan:
-    """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed."""
+def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Path] | None = None) -> Plan:
+    """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed.
+
+    `beside`: the files beside the matrix by role, where the caller has found them; None: they are looked for.
+    """
     check_request(request)
     models_dir, token_path = request.models_dir or models_home(), request.tenx_cloud_token_path
     named = named_models(request.cell_annotation_model, models_dir, with_token=token_path is not None)
@@ -94,6 +100,8 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
     jobs = tuple(_with_settings(job, request, info.species) for job in jobs)
     if info.fractional:
         alerts = (*alerts, _check_fractions(located.path, jobs))
+    found = locate_beside(request, located) if beside is None else beside
+    planned, beside_notes = check_beside(found, info.barcode_kind)
     _check_cloupe(request.cloupe)
     plan = Plan(
         id=request.id,
@@ -104,9 +112,11 @@ def preflight(request: AnnotateRequest, folder: Path) -> Plan:
         low_umi_threshold=0 if info.fractional else request.low_umi_threshold,
         skip=tuple(s for s in SKIPPABLE_STAGES if s in request.skip or (s == "diffexp" and info.fractional)),
         embeddings=request.embeddings,
+        h5ad=request.h5ad,
+        beside=planned,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),
-        notes=(*notes, *model_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
+        notes=(*notes, *model_notes, *beside_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
         versions=tool_versions(),
     )
     write_json(folder / PLAN_NAME, plan.to_json())

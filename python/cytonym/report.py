@@ -14,6 +14,7 @@ from .io.files import write_json, write_text
 from .io.loupe_csv import loupe_table, write_loupe_csv
 from .page import render_page
 from .page.data import page_data
+from .page.views import Views
 from .schemas import first_problem
 from .types import Alert, DiffExp, Job, ModelCard, Plan
 
@@ -56,11 +57,11 @@ class Report:
     provenance: dict[str, Any]
 
 
-def report(plan: Plan, models: Sequence[ReportInput], *, command_line: str) -> Report:
+def report(plan: Plan, models: Sequence[ReportInput], *, command_line: str, views: Views | None = None) -> Report:
     """The sample's summary. It holds no time and no path but those of `command_line`: same run, same bytes."""
     metrics = sample_metrics(plan, models)
     provenance = sample_provenance(plan, models, command_line)
-    page = None if "report" in plan.skip else render_page(page_data(plan, models, metrics, provenance))
+    page = None if "report" in plan.skip else render_page(page_data(plan, models, metrics, provenance, views))
     loupe = loupe_table([(model.job.card, model.cell_types) for model in models], plan.cloupe_group_name)
     return Report(page, loupe, metrics, provenance)
 
@@ -91,6 +92,7 @@ def sample_provenance(plan: Plan, models: Sequence[ReportInput], command_line: s
         "models": [
             {
                 "name": model.job.card.name,
+                "folder": model.job.card.folder,
                 "title": model.job.card.title,
                 "version": model.job.card.version,
                 "licence": model.job.card.licence,

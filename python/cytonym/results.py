@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import InputError
 from .io.cell_types_csv import read_cell_types
 from .io.diffexp_csv import read_diffexp
+from .report import PROVENANCE_NAME
 from .stages import CELL_TYPES_NAME, DIFFEXP_NAME
 from .types import CellTypes, DiffExp, ModelCard, Plan
 
@@ -37,7 +39,7 @@ class AnnotateResult:
     """A finished run: its `outs` folder, its plan, and each model's results by model name."""
 
     outs: Path
-    plan: Plan
+    plan: Plan | None  # None where `read_outs` read the run later
     models: dict[str, ModelResult]
 
     @property
@@ -46,7 +48,36 @@ class AnnotateResult:
         return json.loads((self.outs / "metrics.json").read_text(encoding="utf-8"))
 
 
-def read_outs(outs: Path, plan: Plan) -> AnnotateResult:
-    """The results of a run in that folder."""
-    models = {job.card.name: ModelResult(job.card, outs / "cell_types" / job.card.folder) for job in plan.jobs}
-    return AnnotateResult(outs, plan, models)
+def read_outs(path: Path | str, plan: Plan | None = None) -> AnnotateResult:
+    """The results of a finished run: its folder, or the `outs` in it; tables are read when they are asked for.
+
+    Raises InputError if there is no finished run of cytonym.
+    """
+    outs = Path(path) if (Path(path) / PROVENANCE_NAME).is_file() else Path(path) / "outs"
+    cards = [job.card for job in plan.jobs] if plan else _cards(outs)
+    return AnnotateResult(
+        outs, plan, {card.name: ModelResult(card, outs / "cell_types" / card.folder) for card in cards}
+    )
+
+
+def _cards(outs: Path) -> list[ModelCard]:
+    """What provenance.json tells of the models."""
+    try:
+        told = json.loads((outs / PROVENANCE_NAME).read_text(encoding="utf-8"))
+        return [
+            ModelCard(
+                name=model["name"],
+                backend="",
+                folder=model["folder"],
+                title=model["title"],
+                species=(told["parameters"]["species"],),
+                version=model["version"],
+                licence=model["licence"],
+                description="",
+                columns=(),
+                doi=model.get("doi", ""),
+            )
+            for model in told["models"]
+        ]
+    except (OSError, ValueError, KeyError) as exc:
+        raise InputError(f"{outs} is not the outs folder of a finished run of cytonym: {exc}") from exc

@@ -6,22 +6,27 @@ The command line, the shell run (`annotate.py`) and Nextflow's tasks all call th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .assign import assign, model_metrics
 from .backends.tenx_cloud import is_cloud
+from .beside import planned_files, read_scalefactors
 from .classify import classify
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
+from .export import export
 from .fit import fit
 from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
-from .io.cell_types_csv import read_cell_types, write_cell_types
+from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
 from .io.evidence_csv import write_evidence
 from .io.files import copy_file, write_json
+from .io.places_h5 import read_places, write_places
 from .models import model_of
+from .page.views import Views
+from .place import CellLabels, place
 from .preflight import open_matrix
 from .progress import LOGGER
 from .report import ReportInput, report, write_report
@@ -33,6 +38,8 @@ METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
 EVIDENCE_NAME = "evidence.csv"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
+PLACES_NAME = "places.h5"
+H5AD_NAME = "annotated.h5ad"
 
 
 def planned_job(plan: Plan, model: str) -> Job:
@@ -121,16 +128,54 @@ def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: 
     return result is not None
 
 
-def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line: str) -> None:
+def _done(plan: Plan, cell_types_dir: Path) -> list[Job]:
+    """The planned jobs but those of the cloud that failed, which have no table."""
+    return [job for job in plan.jobs if not is_cloud(job.card) or _table(cell_types_dir, job).exists()]
+
+
+def _table(cell_types_dir: Path, job: Job) -> Path:
+    return cell_types_dir / job.card.folder / CELL_TYPES_NAME
+
+
+def place_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, beside: Mapping[str, Path], folder: Path) -> None:
+    """Writes places.h5 and, below `folder/cell_types`, the tissue files with each model's types."""
+    models = {}
+    for job in _done(plan, cell_types_dir):
+        path, target = _table(cell_types_dir, job), folder / "cell_types" / job.card.folder
+        target.mkdir(parents=True, exist_ok=True)
+        labels = models[target] = CellLabels.of(read_compact(path, of_labels=True))
+        if len(labels.codes) != plan.matrix.n_cells:
+            raise InputError(f"{path} has {len(labels.codes)} rows, but the plan has {plan.matrix.n_cells} cells.")
+    places = place(open_matrix(matrix_path, plan), models, planned_files(beside, plan.beside), folder)
+    write_places(folder / PLACES_NAME, places)
+
+
+def export_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, places_path: Path, output: Path) -> None:
+    """Writes the sample with all its labels as one .h5ad file."""
+    tables = [
+        (job.card, read_compact(cell_types_dir / job.card.folder / CELL_TYPES_NAME))
+        for job in _done(plan, cell_types_dir)
+    ]
+    export(output, open_matrix(matrix_path, plan), tables, read_places(places_path))
+
+
+def report_stage(
+    plan: Plan,
+    cell_types_dir: Path,
+    folder: Path,
+    command_line: str,
+    *,
+    places_path: Path | None = None,
+    beside: Mapping[str, Path] | None = None,
+) -> None:
     """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`.
 
+    The page shows where cells lie if `places_path` is given, over the tissue image that is `beside` the matrix.
     A cloud model that failed has no tables: the report is on the others, and says so.
     """
     inputs = []
-    for job in plan.jobs:
+    for job in _done(plan, cell_types_dir):
         found = cell_types_dir / job.card.folder
-        if is_cloud(job.card) and not (found / METRICS_NAME).exists():
-            continue
         try:
             metrics = json.loads((found / METRICS_NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError) as exc:
@@ -140,4 +185,14 @@ def report_stage(plan: Plan, cell_types_dir: Path, folder: Path, *, command_line
         inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
     if not inputs:
         raise InputError(f"{cell_types_dir} holds no model's results: there is nothing to report.")
-    write_report(folder, report(plan, inputs, command_line=command_line))
+    views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else None
+    write_report(folder, report(plan, inputs, command_line=command_line, views=views))
+
+
+def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:
+    factors = read_scalefactors(beside["scalefactors"]) if "scalefactors" in beside else {}
+    for role in ("hires_image", "lowres_image"):
+        scale = factors.get(f"tissue_{role.removesuffix('_image')}_scalef")
+        if role in beside and scale:
+            return Views(read_places(places_path), beside[role], scale, factors.get("microns_per_pixel"))
+    return Views(read_places(places_path), microns_per_pixel=factors.get("microns_per_pixel"))

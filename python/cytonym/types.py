@@ -52,6 +52,9 @@ class AnnotateRequest:
     markers: Path | None = None  # of the marker model: the user's own types
     markers_only: bool = False  # without the packaged ones
     tissue: str | None = None
+    cell_segmentations: Path | None = None  # GeoJSON; None: the one beside the matrix, if any
+    spatial: Path | None = None  # Space Ranger's folder of that name; None: the one beside the matrix, if any
+    h5ad: bool = False
     models_dir: Path | None = None
     partition_size: int = 131_072  # cells
     localcores: int | None = None
@@ -148,6 +151,14 @@ class MatrixInfo:
 
 
 @dataclass(frozen=True)
+class BesideFile:
+    """A file beside the matrix that tells where cells lie."""
+
+    name: str
+    sha256: str  # "" where the file is the matrix itself
+
+
+@dataclass(frozen=True)
 class Job:
     """One model to run on the sample."""
 
@@ -169,6 +180,8 @@ class Plan:
     low_umi_threshold: int = LOW_UMI_THRESHOLD
     skip: tuple[str, ...] = ()
     embeddings: bool = False
+    h5ad: bool = False
+    beside: dict[str, BesideFile] = field(default_factory=dict)  # by role, see beside.py
     cloupe_group_name: str | None = None
     alerts: tuple[Alert, ...] = ()
     notes: tuple[str, ...] = ()  # calm lines for the log, e.g. which model runs and why
@@ -193,6 +206,7 @@ class Plan:
                 "jobs": tuple(Job(**{**j, "card": ModelCard.from_json(j["card"])}) for j in value["jobs"]),
                 "partitions": tuple(Partition(**p) for p in value["partitions"]),
                 "skip": tuple(value["skip"]),
+                "beside": {role: BesideFile(**file) for role, file in value.get("beside", {}).items()},
                 "alerts": tuple(Alert(**a) for a in value["alerts"]),
                 "notes": tuple(value["notes"]),
             }
@@ -277,6 +291,35 @@ class CellTypes:
         except ImportError as exc:
             raise ImportError("to_anndata() needs anndata: pip install 'cytonym[anndata]'") from exc
         return anndata.AnnData(obs=self.table.set_index("barcode"))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Some cells in two dimensions."""
+
+    name: str  # "UMAP", "t-SNE"
+    source: str  # where it comes from, for people
+    rows: np.ndarray  # (n,) int64, rising: rows of the matrix
+    xy: np.ndarray  # (n, 2) float32
+
+
+@dataclass(frozen=True)
+class TissueMap:
+    """The tissue as a raster: which cell fills which pixel."""
+
+    cells: np.ndarray  # (height, width) int32: row of the matrix, -1 for none
+    left: float  # x of the raster's corner, in the unit of the cells' places
+    top: float
+    scale: float  # raster pixels a unit
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where cells lie, on the tissue and in a projection; what is not known is None."""
+
+    xy: np.ndarray | None = None  # (n_cells, 2) float32, full-resolution pixels as a rule; NaN for a cell without place
+    tissue_map: TissueMap | None = None
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True)

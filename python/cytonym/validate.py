@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonschema
 
+from .beside import IN_SPATIAL, NUCLEI, ROLES, SPACE_RANGER_NAMES
 from .errors import InputError
 from .inputs import BINS_IN_OUTS, CELLS_IN_OUTS
 from .progress import LOGGER
@@ -33,9 +34,17 @@ SAMPLE_OPTIONS = (
     "tissue",
     "cloupe",
     "cloupe_group_name",
+    "cell_segmentations",
+    "spatial",
 )
-RUN_OPTIONS = ("skip", "embeddings", "markers_only", "partition_size", "tenx_cloud_token_path")
+RUN_OPTIONS = ("skip", "embeddings", "h5ad", "markers_only", "partition_size", "tenx_cloud_token_path")
 IN_SPACERANGER_DIR = tuple(f"{folder}{name}" for folder in ("", "outs/") for name in (CELLS_IN_OUTS, BINS_IN_OUTS))
+BESIDE = {  # where files beside a matrix are looked for; as `locate_beside` does it
+    "matrices": list(SPACE_RANGER_NAMES),
+    "roles": {role: list(names) for role, names in ROLES.items()},
+    "in_spatial": {role: list(names) for role, names in IN_SPATIAL.items()},
+    "nuclei": NUCLEI,
+}
 MISTYPED = 0.8  # similarity from which on an unknown name is taken for a slip of the pen
 
 
@@ -63,8 +72,9 @@ def run(params: Mapping[str, Any], sheet: Path | None, sheet_name: str) -> list[
     else:
         if "id" in settings or "matrix" in settings:
             problems.append("Give --input, or --id and --matrix, not both.")
-        if "cloupe" in settings:
-            problems.append(f"--cloupe is of one sample: give it in a column of {sheet_name} instead.")
+        for name in ("cloupe", "cell_segmentations", "spatial"):
+            if name in settings:
+                problems.append(f"--{name} is of one sample: give it in a column of {sheet_name} instead.")
         rows, sheet_problems = _check_sheet(_read_rows(sheet, sheet_name), sheet_name)
         problems += sheet_problems
         samples = [_sample(row.cells) for row in rows] if not problems else []

@@ -40,8 +40,8 @@ def test_the_request_has_every_option():
 
 
 def test_preflight_takes_the_same_options():
-    """Nextflow hands the options of a sample to preflight."""
-    assert command_options("preflight") - {"help", "output_dir"} == annotate_options()
+    """Nextflow hands the options of a sample to preflight; files beside the matrix it has found itself."""
+    assert command_options("preflight") - {"help", "output_dir", "beside"} == annotate_options()
 
 
 def test_every_option_is_a_nextflow_parameter():
@@ -51,7 +51,7 @@ def test_every_option_is_a_nextflow_parameter():
 
 def test_the_readme_lists_every_option():
     """With its Nextflow name beside it."""
-    rows = re.findall(r"^\| `--([a-z-]+)` \| `--([a-z_]+)` \|", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `--([a-z0-9-]+)` \| `--([a-z0-9_]+)` \|", (PROJECT / "README.md").read_text(), re.MULTILINE)
     assert {parameter for _, parameter in rows} == annotate_options()
     assert all(option.replace("-", "_") == parameter for option, parameter in rows)
 

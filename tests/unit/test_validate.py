@@ -14,6 +14,7 @@ from cytonym import validate
 from cytonym.cli import main
 from cytonym.errors import InputError
 from cytonym.progress import LOGGER
+from cytonym.validate import BESIDE
 
 PARAMS = {"outdir": "results"}
 
@@ -261,4 +262,5 @@ def test_command_writes_samples_or_nothing(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("ERROR: sheet.csv line 2, column 'matrix': the cell is empty")
     assert [path.name for path in Path(tmp_path).iterdir()] == ["sheet.csv"]
     assert command("sample,matrix\nS1,a.h5\n") == 0
-    assert json.loads(output.read_text()) == [{"id": "S1", "matrix": "a.h5"}]
+    (sample,) = json.loads(output.read_text())
+    assert (sample["id"], sample["matrix"], sample["beside"]) == ("S1", "a.h5", BESIDE)

@@ -1,11 +1,11 @@
 """Makes what the workflow tests read, in the current folder; paths have blanks on purpose."""
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from cytonym.demo import make_tissue
+from cytonym.demo_outs import make_outs
 from cytonym.install import InstallRequest, install
 from cytonym.markers import MarkerTable, as_tsv, load_markers
 
@@ -35,10 +35,7 @@ def main(what: str) -> None:
     if what == "samples":
         install(InstallRequest("pan_human_azimuth", inputs / "models", *write_bundle(Path("bundle"))))
         make_tissue(inputs / "seven parts.h5", n_cells=SEVEN_PARTS, n_genes=GENES, seed=1)
-        cells = inputs / "runs/hd/outs/segmented_outputs/filtered_feature_cell_matrix.h5"
-        cells.parent.mkdir(parents=True)
-        make_tissue(cells, n_cells=300, n_genes=GENES, seed=2)
-        shutil.copytree(cells.parent, inputs / "runs/hd/outs/binned_outputs/square_008um")
+        make_outs(inputs / "runs/hd/outs", n_cells=300, n_genes=GENES, seed=2)
         b_cell = next(t for t in load_markers("human").types if t.name == "B cell")
         own = replace(b_cell, coarse="B cell of ours", defining=("OWN1", "OWN2", "OWN3", "OWN4"))
         table = MarkerTable("human", (own,), {})

@@ -19,7 +19,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
 FOLDERS = {"seven": {"Markers", "Azimuth"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
-RUN = ("--models-dir", "in put/models", "--embeddings")
+RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad")
 
 
 def shell_outs(folder: Path, sample: str, matrix: str, *options: str) -> Path:
@@ -34,7 +34,7 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz"))
+    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz", ".geojson", ".parquet"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
@@ -49,6 +49,7 @@ def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
     assert {path.name for path in (published / "cell_types").iterdir()} == FOLDERS[sample]
     assert (published / "cell_types/Azimuth/embeddings.npz").exists() == ("Azimuth" in FOLDERS[sample])
     assert (published / "cell_types/Markers/evidence.csv").exists() == ("Markers" in FOLDERS[sample])
+    assert (published / "cell_types/Azimuth/celltype_annotated_cell_segmentations.geojson").exists() == (sample == "hd")
     assert tables(published) == tables(shell)
 
 
@@ -58,7 +59,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 5 + 9 + (3 + 7)
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7)
 
 
 @pytest.mark.workflow("sample sheet")

@@ -3,17 +3,19 @@ process REPORT {
     label 'process_low'
 
     input:
-    tuple val(meta), path(plan), path(tables, stageAs: 'tables/?/*'), val(command)
-    // meta: [id]; tables: the models' folders, of ASSIGN and of DIFFEXP; command: quoted for the shell
+    tuple val(meta), path(plan), path(tables, stageAs: 'tables/?/*'), path(placed), path(more, stageAs: 'more/*'), val(roles), path(beside, stageAs: 'beside/?/*'), val(command)
+    // meta: [id]; tables: the models' folders, of ASSIGN and of DIFFEXP; more: further files of outs/; roles: of the files beside the matrix, in order; command: quoted for the shell
 
     output:
     tuple val(meta), path("outs/**"), emit: outs
 
     script:
+    def files = [roles, [beside].flatten()].transpose().collect { role, file -> "--beside ${role}=${file}" }.join(' ')
     """
     mkdir -p outs/cell_types
-    for tables in tables/*; do cp -rL "\$tables"/. outs/cell_types; done
-    cytonym report --plan ${plan} --cell-types-dir outs/cell_types --output-dir outs --cmdline ${command}
+    for tables in tables/* ${placed}/cell_types; do cp -rL "\$tables"/. outs/cell_types; done
+    if [ -d more ]; then cp -L more/* outs; fi
+    cytonym report --plan ${plan} --cell-types-dir outs/cell_types --output-dir outs --places ${placed}/places.h5 ${files} --cmdline ${command}
     """
 
     stub:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..types import LABEL_COLUMNS
 from .files import written_whole
 
 
@@ -42,7 +43,29 @@ def read_cell_types(path: Path, columns: Sequence[str] | None = None) -> pd.Data
     missing = [name for name in ("barcode", "coarse_cell_type", "umi_count") if name not in table]
     if missing:
         raise InputError(f"{path} lacks the column {', '.join(missing)}; a cell_types.csv is wanted.")
-    numeric = [
-        name for name in table.columns if name == "umi_count" or name.endswith(("confidence", "prob", "novelty"))
-    ]
+    numeric = [name for name in table.columns if _is_numeric(name)]
     return table.assign(**{name: pd.to_numeric(table[name].replace("", np.nan)) for name in numeric})
+
+
+def confidence_column(table: pd.DataFrame, level: str) -> str | None:
+    """The column that says how sure the model is of that level; None where it does not tell."""
+    found = (f"{level}_confidence", "confidence", "final_level_softmax_prob")
+    return next((name for name in found if name in table), None)
+
+
+def read_compact(path: Path, *, of_labels: bool = False) -> pd.DataFrame:
+    """All columns but the barcode, texts as categories, a tenth of the memory; `of_labels`: labels and confidences."""
+    try:
+        names = [name for name in pd.read_csv(path, nrows=0).columns if name != "barcode"]
+        if of_labels:
+            names = [name for name in names if name in LABEL_COLUMNS or (_is_numeric(name) and name != "umi_count")]
+        texts = [name for name in names if not _is_numeric(name)]
+        gaps = {name: [""] for name in names if name not in texts}
+        kinds = dict.fromkeys(texts, "category")
+        return pd.read_csv(path, usecols=names, dtype=kinds, keep_default_na=False, na_values=gaps, encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as a table: {exc}") from exc
+
+
+def _is_numeric(name: str) -> bool:
+    return name == "umi_count" or name.endswith(("confidence", "prob", "novelty"))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..colours import type_colours
+from ..colours import run_colours
+from ..io.cell_types_csv import confidence_column
 from ..types import LOW_UMI_BARCODE, NO_TYPE, UNASSIGNED, DiffExp, Plan
+from .views import Views, agreement, model_views, shared_views
 
 if TYPE_CHECKING:
     from ..report import ReportInput
@@ -30,20 +32,25 @@ DIGITS = 4
 
 
 def page_data(
-    plan: Plan, models: Sequence[ReportInput], metrics: dict[str, Any], provenance: dict[str, Any]
+    plan: Plan,
+    models: Sequence[ReportInput],
+    metrics: dict[str, Any],
+    provenance: dict[str, Any],
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """The page's data; `metrics` and `provenance` are the values of the two JSON files.
 
     A model's keys after `summary` are sections of its tab, each drawn by the function of that name in page.js.
     """
-    views = [_model(plan, model, metrics) for model in models]
-    shown = [group["name"] for view in views for level in view["levels"] for group in level["groups"]]
-    shown += [name for view in views if view["features"] for name in view["features"]["types"]]
+    views = views or Views()
+    shown = [_model(plan, model, metrics) | model_views(model.cell_types, views.places) for model in models]
     return {
         "sample": {"id": plan.id, "description": plan.description},
         "alerts": [alert for alert in metrics["alerts"] if "model" not in alert],
-        "models": views,
-        "colours": type_colours(shown),
+        "models": shown,
+        **shared_views(views),
+        "agreement": agreement([(model.job.card.title, model.cell_types) for model in models]),
+        "colours": run_colours([model.cell_types for model in models]),
         "provenance": provenance,
     }
 
@@ -104,7 +111,7 @@ def level_view(table: pd.DataFrame, level: str) -> dict[str, Any]:
     ranked = sorted(((str(name), len(rows)) for name, rows in rows_of.items()), key=_low_umi_last_then_most_cells)
     large = [(name, count) for name, count in ranked if count > FEWEST_CELLS] or ranked
     shown = large[:MOST_TYPES]
-    measured, finer = _confidence_column(table, level), f"{FINER[level]}_cell_type"
+    measured, finer = confidence_column(table, level), f"{FINER[level]}_cell_type"
     columns = table[[name for name in ("umi_count", finer, measured) if name in table]]
     return {
         "key": level,
@@ -146,13 +153,6 @@ def box(values: np.ndarray) -> dict[str, float]:
     mean = float(values.mean())
     named = {"min": low, "q1": q1, "mean": mean, "median": median, "q3": q3, "max": high}
     return {name: round(float(value), 2) for name, value in named.items()}
-
-
-def _confidence_column(table: pd.DataFrame, level: str) -> str | None:
-    for name in (f"{level}_confidence", "confidence", "final_level_softmax_prob"):
-        if name in table:
-            return name
-    return None
 
 
 def _confidence(values: np.ndarray) -> dict[str, float | None] | None:

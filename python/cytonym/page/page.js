@@ -169,6 +169,162 @@ function confidence(model, view) {
       headRow(["Type"], ["Median", "number"], [""], ["≥ 0.5", "number"], ["≥ 0.9", "number"]), el("tbody", {}, rows)));
 }
 
+// ---- pictures: a byte a pixel or point names a kind of `model.kinds`; 255 is nothing, 254 a rare kind
+
+const NOTHING = 255;
+const unpacked = new Map(); // packed text -> promise of its bytes, so that a change of level unpacks nothing again
+
+function unpack(text) {
+  if (!unpacked.has(text)) {
+    const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    unpacked.set(text, new Response(stream).arrayBuffer());
+  }
+  return unpacked.get(text);
+}
+
+// Colours by code as [red, green, blue, 255], clear for types that are not ticked.
+function palette(model, level, ticked) {
+  const table = new Uint8ClampedArray(4 * 256);
+  for (let code = 0; code < NOTHING; code++) {
+    const name = model.kinds[code]?.[level];
+    if (ticked.has(name)) table.set([1, 3, 5].map((place) => parseInt(data.colours[name].slice(place, place + 2), 16)).concat(255), 4 * code);
+  }
+  return table;
+}
+
+// A canvas with a box to tick for each type, and the type under the pointer in words.
+function picture({ id, title, note, label, model, view, size, paint, codeAt, tools = [] }) {
+  const names = view.groups.map((group) => group.name);
+  const ticked = new Set(names);
+  const canvas = el("canvas", { width: size[0], height: size[1], role: "img", "aria-label": label });
+  const told = el("p", { class: "note told screen", "aria-hidden": "true" }, "\u00a0");
+  const draw = () => paint(canvas, ticked);
+  const boxes = names.map((name) =>
+    el("label", { class: "tick" }, el("input", { type: "checkbox", checked: true, "data-type": name, onchange: (event) => {
+      if (event.target.checked) ticked.add(name);
+      else ticked.delete(name);
+      draw();
+    } }), " ", swatch(name), name));
+  const all = (on) => el("button", { type: "button", onclick: () => {
+    boxes.forEach((box) => (box.firstChild.checked = on));
+    names.forEach((name) => (on ? ticked.add(name) : ticked.delete(name)));
+    draw();
+  } }, on ? "Show all" : "Hide all");
+  canvas.addEventListener("pointermove", async (event) => {
+    const box = canvas.getBoundingClientRect();
+    const at = [((event.clientX - box.left) * size[0]) / box.width, ((event.clientY - box.top) * size[1]) / box.height];
+    const code = await codeAt(...at);
+    told.textContent = code === NOTHING ? "\u00a0" : (model.kinds[code]?.[view.key] ?? "A rarer type");
+  });
+  canvas.addEventListener("pointerleave", () => (told.textContent = "\u00a0"));
+  tools.forEach((tool) => tool.addEventListener("input", draw));
+  const redraw = () => canvas.isConnected && draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  draw();
+  return section(title, el("p", { class: "note" }, note, " ", leftOut(view)),
+    el("div", { class: "picture", id },
+      el("div", {}, canvas, told),
+      el("fieldset", { class: "ticks" }, el("legend", { class: "hidden-text" }, `Types shown: ${title}`),
+        el("div", { class: "tools" }, all(true), all(false), tools.map((tool) => el("label", {}, tool.dataset.label, " ", tool))), boxes)));
+}
+
+function tissue(model, view) {
+  if (!data.tissue || !model.pixels) return null;
+  const { width, height, image, pixels_per_micron: perMicron } = data.tissue;
+  const under = image ? Object.assign(new Image(), { src: image }) : null;
+  const over = el("canvas", { width, height });
+  const opacity = el("input", { type: "range", min: 0, max: 100, value: image ? 70 : 100, "data-label": "Opacity" });
+  const withImage = image ? el("input", { type: "checkbox", checked: true, "data-label": "Tissue image" }) : null;
+  const pixels = async () => new Uint8Array(await unpack(model.pixels));
+  async function paint(canvas, ticked) {
+    const codes = await pixels();
+    if (under) await under.decode();
+    const table = new Uint32Array(palette(model, view.key, ticked).buffer);
+    const picture = new ImageData(width, height);
+    const words = new Uint32Array(picture.data.buffer);
+    for (let place = 0; place < codes.length; place++) words[place] = table[codes[place]];
+    over.getContext("2d").putImageData(picture, 0, 0);
+    const context = canvas.getContext("2d");
+    context.globalAlpha = 1;
+    context.fillStyle = "#fff"; // paper in both themes: the stain is made to be seen on white
+    context.fillRect(0, 0, width, height);
+    if (withImage?.checked) context.drawImage(under, 0, 0, width, height);
+    context.globalAlpha = opacity.value / 100;
+    context.drawImage(over, 0, 0);
+    context.globalAlpha = 1;
+    if (perMicron) scaleBar(context, width, height, perMicron);
+    canvas.dataset.painted = ticked.size;
+  }
+  const codeAt = async (x, y) => (await pixels())[Math.floor(y) * width + Math.floor(x)] ?? NOTHING;
+  return picture({ id: `tissue-${model.name}`, title: "Spatial distribution of cell types", model, view, size: [width, height], paint, codeAt,
+    note: image ? "Each cell on the tissue image, in the colour of its type." : "Each cell where it lies, in the colour of its type.",
+    label: "Map of the tissue with each cell in the colour of its type; the composition above has the numbers",
+    tools: [opacity, withImage].filter(Boolean) });
+}
+
+function scaleBar(context, width, height, perMicron) {
+  const microns = [10, 20, 50, 100, 200, 500, 1000, 2000].findLast((length) => length * perMicron < width / 4) ?? 10;
+  const [length, left, top] = [microns * perMicron, 0.02 * width, 0.97 * height];
+  context.fillStyle = "#fff";
+  context.fillRect(left - 8, top - 34, length + 16, 48);
+  context.fillStyle = "#000";
+  context.fillRect(left, top, length, 5);
+  context.font = "22px system-ui, sans-serif";
+  context.fillText(microns >= 1000 ? `${microns / 1000} mm` : `${microns} µm`, left, top - 8);
+}
+
+function projection(model, view) {
+  if (!data.projection || !model.points) return null;
+  const { name, source, cells, points } = data.projection;
+  const [size, edge] = [900, 20];
+  const radius = cells > 5000 ? 2 : cells > 1000 ? 3 : 5;
+  const load = async () => [new Uint16Array(await unpack(points)), new Uint8Array(await unpack(model.points))];
+  const place = (steps) => edge + (steps / 65535) * (size - 2 * edge);
+  async function paint(canvas, ticked) {
+    const [steps, codes] = await load();
+    const context = canvas.getContext("2d");
+    const faint = getComputedStyle(document.documentElement).getPropertyValue("--row").trim();
+    context.clearRect(0, 0, size, size);
+    for (const front of [false, true]) // types that are not ticked stay as a shadow below the others
+      for (let point = 0; point < codes.length; point++) {
+        const name = model.kinds[codes[point]]?.[view.key];
+        if (ticked.has(name) !== front) continue;
+        context.fillStyle = front ? data.colours[name] : faint;
+        context.beginPath();
+        context.arc(place(steps[2 * point]), size - place(steps[2 * point + 1]), radius, 0, 7);
+        context.fill();
+      }
+    canvas.dataset.painted = ticked.size;
+  }
+  async function codeAt(x, y) {
+    const [steps, codes] = await load();
+    let [best, nearest] = [NOTHING, 10 ** 2];
+    for (let point = 0; point < codes.length; point++) {
+      const distance = (place(steps[2 * point]) - x) ** 2 + (size - place(steps[2 * point + 1]) - y) ** 2;
+      if (distance < nearest) [best, nearest] = [codes[point], distance];
+    }
+    return best;
+  }
+  return picture({ id: `projection-${model.name}`, title: `${name} projection of cell types`, model, view, size: [size, size], paint, codeAt,
+    note: `${plural(cells, "cell", "cells")}; ${name} ${source}. Distances between groups mean little.`,
+    label: `${name} of ${plural(cells, "cell", "cells")} in the colours of their types; near cells have similar expression` });
+}
+
+function agreements(tables) {
+  return tables.map(({ models: [first, second], same, rows, columns, cells, left_out: [fewerRows, fewerColumns] }) => {
+    const most = cells.map((row) => Math.max(...row, 1));
+    const body = rows.map((name, r) =>
+      el("tr", {}, el("th", { scope: "row" }, swatch(name), name), columns.map((_, c) =>
+        el("td", { class: "number share", style: `--share:${(100 * cells[r][c] / most[r]).toFixed(0)}%` }, cells[r][c] ? whole(cells[r][c]) : ""))));
+    const head = el("thead", {}, el("tr", {}, el("th", { scope: "col" }, first), columns.map((name) => el("th", { scope: "col", class: "number" }, name))));
+    const more = fewerRows + fewerColumns ? el("p", { class: "note" }, `${plural(fewerRows + fewerColumns, "rarer type", "rarer types")} not shown.`) : null;
+    return section(`Agreement of ${first} and ${second}`,
+      el("p", { class: "note" }, `Rows: ${first}; columns: ${second}; cells in both types. ${percent(same, 1)} of the cells have the same coarse type by name.`),
+      scrolling(`Agreement of ${first} and ${second}`, el("table", { class: "features" }, el("caption", { class: "hidden-text" }, "Cells by types of both models"), head, el("tbody", {}, body))), more);
+  });
+}
+
 function features(model) {
   if (!model.features) return section("Top Features by Cell Type", el("p", { class: "note" }, "There is nothing to show: the cells fall into fewer than two coarse types, or differential expression was left out."));
   const { types, rows, left_out: hidden } = model.features;
@@ -265,7 +421,7 @@ function scrolling(label, table) {
 
 // ---- a model's tab
 
-const BY_LEVEL = [composition, umis, confidence]; // drawn again when the level changes
+const BY_LEVEL = [composition, tissue, projection, umis, confidence]; // drawn again when the level changes
 
 function panel(model) {
   const state = { level: model.level, type: null };
@@ -327,4 +483,4 @@ function provenance({ command_line: command, input, models, versions, parameters
 }
 
 document.getElementById("page").append(
-  ...[alertList(data.alerts), ...(data.models.length > 1 ? tabs(data.models) : data.models.map(panel)), ...provenance(data.provenance)].filter(Boolean));
+  ...[alertList(data.alerts), ...(data.models.length > 1 ? tabs(data.models) : data.models.map(panel)), ...agreements(data.agreement), ...provenance(data.provenance)].filter(Boolean));
