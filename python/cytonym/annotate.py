@@ -52,18 +52,19 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
         announce(plan)
         if run.resumed:
             check_unchanged(request.matrix, plan)
+        matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
         done: list[Path] = []
         failure: CytonymError | None = None
         for job in plan.jobs:  # those of the cloud come last
             try:
-                done.append(_annotate_with(job, request, plan, run))
+                done.append(_annotate_with(job, request, matrix, plan, run))
             except CLOUD_FAILURES as exc:
                 if not is_cloud(job.card):
                     raise
                 failure = exc
         if failure is not None and not done:
             raise failure
-        _show(request, plan, run, command_line)
+        _show(request, matrix, plan, run, command_line)
         run.publish(_published(run, done), finished=failure is None)
         if failure is not None:
             LOGGER.info("What the other models found is in %s", run.outs)
@@ -71,9 +72,8 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
     return read_outs(run.outs, plan)
 
 
-def _annotate_with(job: Job, request: AnnotateRequest, plan: Plan, run: RunFolder) -> Path:
+def _annotate_with(job: Job, request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder) -> Path:
     """One model's stages; the folder of its tables."""
-    matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
     threads, models_dir = threads_of(request), request.models_dir or models_home()
     model, work, found = job.card.name, run.stages / job.card.name, run.stages / "cell_types" / job.card.folder
     fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
@@ -89,9 +89,8 @@ def _annotate_with(job: Job, request: AnnotateRequest, plan: Plan, run: RunFolde
     return found
 
 
-def _show(request: AnnotateRequest, plan: Plan, run: RunFolder, command_line: str) -> None:
+def _show(request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder, command_line: str) -> None:
     """The stages on all models together: places, the annotated matrix if wanted, the report."""
-    matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
     beside = planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
     tables, placed, summary = (run.stages / name for name in ("cell_types", "place", "report"))
     for stage in (placed, summary):  # of a run that the cloud failed on and that went on

@@ -67,7 +67,7 @@ def model_metrics(plan: Plan, job: Job, fitted: Fitted, cell_types: CellTypes) -
     """Counts and shares of one model's labels, its alerts, and what the model says of its fit."""
     table = cell_types.table
     n_cells = len(table)
-    broadest = next(name for name in (*LABEL_COLUMNS[:1], "coarse_cell_type_unfiltered") if name in table)
+    broadest = "broad_cell_type" if "broad_cell_type" in table else "coarse_cell_type_unfiltered"
     n_labelled = int((table[broadest] != UNASSIGNED).sum())
     n_low_umi = int((table["coarse_cell_type"] == LOW_UMI_BARCODE).sum())
     composition = table["coarse_cell_type"].value_counts()
