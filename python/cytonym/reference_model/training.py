@@ -36,6 +36,7 @@ class TrainingSet:
     type_codes: np.ndarray  # (n,) int32, row of `types`
     group_codes: np.ndarray  # (n,) int32, data set and donor
     species: str = "human"
+    drawn: bool = False  # the cells were drawn from averages, see drawn.py
 
     def __post_init__(self) -> None:
         n, n_genes = self.counts.shape
