@@ -12,14 +12,15 @@ from azimuth_files import write_bundle
 from cytonym.backends import BACKENDS
 from cytonym.install import InstallRequest, install
 from cytonym.io.arrays import read_fitted, write_fitted
-from cytonym.markers import load_markers
 from cytonym.matrix import CountMatrix, in_memory
 from cytonym.types import LABEL_COLUMNS, UNASSIGNED, Model, Predictions
+from made_reference import blood_averages, install_blood_reference
 
 N_CELLS = 300
 MODELS = {  # backend -> makes a model of it, in an empty folder
     "azimuth": lambda folder: install(InstallRequest("pan_human_azimuth", folder, *write_bundle(folder / "files"))),
     "markers": lambda folder: Model(BACKENDS["markers"].models()[0]),
+    "reference": install_blood_reference,
 }
 
 
@@ -42,17 +43,10 @@ def backend(model):
 def matrix() -> CountMatrix:
     """Three blood types at about 200 UMIs a cell, and one cell without counts."""
     rng = np.random.default_rng(5)
-    table = load_markers("human")
-    names = sorted({gene for kind in table.types for gene in (*kind.defining, *kind.supporting)})
-    rates = np.full((3, len(names)), 0.02)
-    for row, name in enumerate(("B cell", "monocyte", "natural killer cell")):
-        kind = next(kind for kind in table.types if kind.name == name)
-        rates[row, np.isin(names, kind.defining)] += 12
-        rates[row, np.isin(names, kind.supporting)] += 4
+    rates, features = blood_averages()
     counts = rng.poisson(rates[np.arange(N_CELLS) % 3])
     counts[7] = 0
-    ids = [table.gene_ids[name] for name in names]
-    return in_memory(counts, names, ids=ids)
+    return in_memory(counts, features.names, ids=features.ids)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from ..matrix import CountMatrix
 from ..types import Fitted, Model, ModelCard, Predictions
 from .azimuth import AzimuthBackend
 from .markers import MarkersBackend
+from .reference import ReferenceBackend
 from .tenx_cloud import TenxCloudBackend
 
 
@@ -31,5 +32,6 @@ class Backend(Protocol):
 BACKENDS: dict[str, Backend] = {
     "markers": MarkersBackend(),
     "azimuth": AzimuthBackend(),
+    "reference": ReferenceBackend(),
     "tenx_cloud": TenxCloudBackend(),
 }

@@ -1,0 +1,209 @@
+"""A reference model from labelled cells: what types look like, and how far that holds in another study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..errors import InputError
+from ..matrix import Features
+from ..ontology import Ontology
+from ..parallel import single_threaded
+from .fusion import KNOTS, START, Fusion, learn_fusion
+from .genes import telling
+from .labels import NONE, Levels, Nodes, call_cells
+from .linear import DEPTH_SPREAD, learn_linear, spread_rows
+from .novelty import learn_novelty
+from .profiles import type_profiles
+from .query import adapt, row_totals
+from .stored import ReferenceModel
+from .strangers import strangers
+from .training import ReferenceType, TrainingSet
+
+N_FOLDS = 3
+STRANGER_UMIS = (8000.0, 2500.0, 1000.0, 400.0, 150.0, 60.0, 25.0)
+MOST_SCORES = 12_000_000  # strangers x types that are kept
+LISTED_CONFUSIONS, SMALLEST_CONFUSION = 20, 0.02
+DEEP = 400.0  # UMIs from which confusions are told
+N_BINS = 15  # of the expected calibration error
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Held-out cells as another study might see them, scored by a model that has not seen them."""
+
+    profile_scores: np.ndarray  # (n, K) float32
+    linear_scores: np.ndarray  # (n, K) float32
+    totals: np.ndarray  # (n,) UMIs
+    codes: np.ndarray  # (n,) true type
+    depths: np.ndarray  # (n,) the entry of STRANGER_UMIS
+
+
+def learn_reference(training: TrainingSet, ontology: Ontology, *, seed: int = 0) -> ReferenceModel:
+    """The model of these cells; the same cells give the same model, whatever the order of their genes.
+
+    Raises InputError if fewer than two types have cells, or no gene is left.
+    """
+    if len(np.unique(training.type_codes)) < 2:
+        raise InputError("The reference has cells of fewer than two types: there is nothing to tell apart.")
+    with single_threaded("sklearn.linear_model"):
+        genes, counts = _telling_counts(training)
+        parents = parent_groups(training.types)
+        codes = training.type_codes
+        profiles = type_profiles(counts, codes, parents)
+        linear = learn_linear(counts, codes, len(parents), np.random.default_rng([seed, 0]))
+        known = cross_fit(counts, codes, parents, seed)
+        fusion = learn_fusion(known.profile_scores, known.linear_scores, known.totals, known.codes)
+        novelty = learn_novelty(known.profile_scores, known.totals, known.codes)
+    nodes = Nodes.of(training.types, ontology)
+    posterior = fusion.posterior(known.profile_scores, known.linear_scores, known.totals)
+    expected = expected_figures(posterior, known, training.types, nodes)
+    return ReferenceModel(
+        species=training.species,
+        genes=genes,
+        types=training.types,
+        nodes=nodes,
+        profiles=profiles.astype(np.float32),
+        linear=linear,
+        fusion=fusion,
+        novelty=novelty,
+        enough_umis=_enough_umis(expected),
+        expected=expected,
+        confusions=_confusions(posterior, known, training.types),
+        seed=seed,
+    )
+
+
+def parent_groups(types: tuple[ReferenceType, ...]) -> np.ndarray:
+    """(K,) code of the coarse type that each type belongs to, or else of the broad one; without either all are one."""
+    names = [kind.coarse or kind.broad for kind in types]
+    return np.unique(names, return_inverse=True)[1].astype(np.int32)
+
+
+def cross_fit(counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray, seed: int) -> Strangers:
+    """Each cell held out once, of a large reference some cells of each type, at each depth."""
+    folds = _folds(codes, np.random.default_rng([seed, 1]))
+    most = MOST_SCORES // (len(parents) * len(STRANGER_UMIS))
+    parts = [
+        part
+        for fold in range(N_FOLDS)
+        for part in _score_fold(counts, codes, parents, folds == fold, most // N_FOLDS, [seed, 2, fold])
+    ]
+    columns = zip(*parts, strict=True)
+    return Strangers(*(np.concatenate(column) for column in columns))
+
+
+def _score_fold(
+    counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray, held_out: np.ndarray, most: int, seed: list[int]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    rng = np.random.default_rng(seed)
+    seen, of_seen = counts[~held_out], codes[~held_out]
+    profiles = type_profiles(seen, of_seen, parents)
+    linear = learn_linear(seen, of_seen, len(parents), rng)
+    rows = np.flatnonzero(held_out & np.isin(codes, of_seen))
+    rows = rows[spread_rows(codes[rows], most)]
+    for umis in STRANGER_UMIS:
+        cells = strangers(counts[rows], codes[rows], umis, DEPTH_SPREAD, rng)
+        adapted = adapt(profiles, linear, _unlearnt(len(parents)), cells, gated=False, passes=1)
+        totals = row_totals(cells)
+        scores = adapted.profiles.score(cells, totals), linear.score(cells, adapted.platform)
+        yield *scores, totals, codes[rows], np.full(len(rows), umis)
+
+
+def _unlearnt(n_types: int) -> Fusion:
+    a, b = np.log(START)
+    return Fusion(np.full(len(KNOTS), a), np.full(len(KNOTS), b), np.zeros(n_types), np.zeros(n_types))
+
+
+def _telling_counts(training: TrainingSet) -> tuple[Features, sp.csr_matrix]:
+    """Genes that a model looks at and the reference shows, sorted by id, and the cells' counts of them, float32."""
+    seen = np.asarray(training.counts.sum(axis=0)).ravel() > 0
+    kept = np.flatnonzero(seen & telling(training.features.names))
+    if not len(kept):
+        raise InputError("The reference has no gene that tells types apart: give all genes, not ribosomal ones alone.")
+    kept = kept[np.argsort(training.features.ids[kept], kind="stable")]
+    counts = training.counts[:, kept].astype(np.float32)
+    counts.sort_indices()
+    return Features(training.features.ids[kept], training.features.names[kept]), counts
+
+
+def _folds(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n,) fold of each cell; each type's cells are spread evenly."""
+    folds = np.empty(len(codes), dtype=np.int32)
+    for code in np.unique(codes).tolist():
+        rows = rng.permutation(np.flatnonzero(codes == code))
+        folds[rows] = (np.arange(len(rows)) + rng.integers(N_FOLDS)) % N_FOLDS
+    return folds
+
+
+def expected_figures(
+    posterior: np.ndarray, known: Strangers, types: tuple[ReferenceType, ...], nodes: Nodes
+) -> tuple[dict[str, Any], ...]:
+    """Accuracy, calibration error and coverage by depth: of each level's likeliest name, and of the label reported."""
+    coarse, broad = Levels.of(types, "coarse"), Levels.of(types, "broad")
+    members = {"fine": np.eye(len(types), dtype=bool), "coarse": coarse.members, "broad": broad.members}
+    rows = []
+    calls = call_cells(posterior, np.ones(len(posterior)), known.totals, nodes, coarse, broad, enough_umis=0)
+    accepted = np.hstack([members["fine"], nodes.members])
+    for umis in STRANGER_UMIS:
+        of_depth = known.depths == umis
+        for level, sets in members.items():
+            if sets.shape[1]:
+                sums = posterior[of_depth] @ sets
+                right = sets[known.codes[of_depth], np.argmax(sums, axis=1)]
+                rows.append(_figures(umis, level, sums.max(axis=1), right, sums.max(axis=1) >= 0.7))
+        named = of_depth & (calls.fine != NONE)
+        right = accepted[known.codes[named], calls.fine[named]]
+        figures = _figures(umis, "reported", calls.probability[named], right, np.ones(len(right)))
+        rows.append(figures | {"coverage": round(float(named.sum() / max(of_depth.sum(), 1)), 4)})
+    return tuple(rows)
+
+
+def _figures(umis: float, level: str, confidence: np.ndarray, right: np.ndarray, covered: np.ndarray) -> dict[str, Any]:
+    if not len(right):
+        return {"umis": umis, "level": level, "accuracy": 0.0, "ece": 0.0, "coverage": 0.0}
+    return {
+        "umis": umis,
+        "level": level,
+        "accuracy": round(float(right.mean()), 4),
+        "ece": round(calibration_error(confidence, right), 4),
+        "coverage": round(float(covered.mean()), 4),
+    }
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Mean distance of confidence and accuracy over 15 equal bins of confidence, by their cells (ECE)."""
+    bins = np.minimum((confidence * N_BINS).astype(np.int64), N_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=N_BINS)
+    return float(np.abs(gaps).sum() / max(len(right), 1))
+
+
+def _enough_umis(expected: tuple[dict[str, Any], ...]) -> float:
+    """The least depth from which on at least half of the strangers get a label of their own."""
+    enough = max(STRANGER_UMIS)
+    for row in sorted((row for row in expected if row["level"] == "fine"), key=lambda row: -row["umis"]):
+        if row["coverage"] < 0.5:
+            break
+        enough = row["umis"]
+    return enough
+
+
+def _confusions(
+    posterior: np.ndarray, known: Strangers, types: tuple[ReferenceType, ...]
+) -> tuple[dict[str, Any], ...]:
+    deep = known.depths >= DEEP
+    n_types = len(types)
+    pairs = known.codes[deep].astype(np.int64) * n_types + np.argmax(posterior[deep], axis=1)
+    table = np.bincount(pairs, minlength=n_types**2).reshape(n_types, n_types)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    order = np.argsort(-shares, axis=None, kind="stable")[:LISTED_CONFUSIONS]
+    return tuple(
+        {"type": types[i // n_types].label, "taken_for": types[i % n_types].label, "share": round(float(share), 4)}
+        for i, share in zip(order.tolist(), shares.ravel()[order].tolist(), strict=True)
+        if share >= SMALLEST_CONFUSION
+    )
