@@ -211,7 +211,9 @@ def _reliable(embedding: Embedding, cells: sp.csr_matrix, umis: np.ndarray, rng:
     first, second = (
         _unscaled(embedding, part, total) for part, total in ((half, umis_of_half), (other, umis - umis_of_half))
     )
-    agreement = (first * second).sum(axis=0) / np.maximum(np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0)), EPSILON)
+    agreement = (first * second).sum(axis=0) / np.maximum(
+        np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0)), EPSILON
+    )
     kept = np.flatnonzero(agreement >= RELIABLE)
     return replace(embedding, components=embedding.components[:, kept if len(kept) else [0]])
 
