@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from cytonym.marker_model.chain import learn_level
 from cytonym.marker_model.embedding import choose_genes
 from cytonym.marker_model.evidence import FEATURES
-from cytonym.marker_model.model import root_positions
+from cytonym.marker_model.model import gene_positions
 from cytonym.marker_model.panel import broad_candidates, broad_types, candidates, join_features
 from cytonym.marker_model.scores import row_totals, view_cells
 from cytonym.marker_model.trust import CELL_FEATURES, LEVELS, best_types, broad_rows_of, decades, sample_features
@@ -92,11 +92,11 @@ def example(data: Path, species: str, tissue: str, umis: int, variant: str, seed
         return None
     counts = sample.matrix.counts()
     totals = row_totals(counts)
-    roots = choose_genes(counts, totals, sample.matrix.features, panel.columns)
-    cells = view_cells(counts, panel.columns, roots)
+    genes = choose_genes(counts, totals, sample.matrix.features, panel.columns)
+    cells = view_cells(counts, panel.columns, genes)
     with single_threaded("sklearn.cluster", "sklearn.linear_model"):
-        level = learn_level(cells, types, offered, panel, float(np.median(totals)))
-        features, match = sample_features(cells, level, types, panel, root_positions(panel.columns, roots))
+        level = learn_level(cells, types, offered, panel)
+        features, match = sample_features(cells, level, types, panel, gene_positions(panel.columns, genes))
     broad_of_type, broad_rows = broad_rows_of(types, offered)
     group, best, own = best_types(match, broad_of_type)
     accepted = [broad.of(term) for term in sample.terms.tolist()]

@@ -75,7 +75,7 @@ class MarkersBackend:
                 broad_only=broad_only,
                 tissue=settings.get("tissue", ""),
             )
-            sampled = view_cells(counts, learnt.marker_columns, learnt.root_columns)
+            sampled = view_cells(counts, learnt.marker_columns, learnt.gene_columns)
             calls = name_cells(learnt, sampled)
             markers = top_markers(learnt, sampled, calls, panel.genes)
             evidence = explain(learnt, sampled, calls, types, panel)
@@ -95,7 +95,7 @@ class MarkersBackend:
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
         model = restore_model(fitted.meta, fitted.arrays)
-        cells = view_cells(block.counts(), model.marker_columns, model.root_columns)
+        cells = view_cells(block.counts(), model.marker_columns, model.gene_columns)
         calls = name_cells(model, cells)
         labels, codes = _label_table(calls, model.names)
         return Predictions(

@@ -70,7 +70,7 @@ def match_cells(level: LevelModel, cells: Cells) -> Match:
 
 
 def learn_level(
-    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, depth: float, tissue: str = ""
+    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, tissue: str = ""
 ) -> LevelModel:
     """The level's model, learnt from these cells with all types of `rows` offered; `tissue` is the user's hint."""
     types = [table[row] for row in rows]
@@ -78,7 +78,7 @@ def learn_level(
     moments = learn_moments(cells)
     spreads = np.array([_spread(relative_scores(cells, moments, weights)), _spread(absolute_scores(cells, weights))])
     scores = _own_scores(cells, moments, weights, spreads)
-    embedding = learn_embedding(cells, depth)
+    embedding = learn_embedding(cells)
     components = embedding.components(cells)
     centres = cluster_centres(components)
     clusters = [nearest_centres(components, c) for c in centres]

@@ -18,21 +18,33 @@ N_POWER_ITERATIONS = 6
 MIN_CELLS_OF_GENE = 5
 SCALES = ((12, 40, 250), (40, 30, 120), (120, 20, 40))  # K = clip(n / first, second, third), at most n / 4
 TECHNICAL_GENE = re.compile(r"^(MT-|MRP[LS]\d|RP[LS]\d|RPSA|RPLP\d|MALAT1|MTRNR)")
+MOST_RESIDUAL = 10.0
+SHORTEST = 1e-9
 SEED = 20250101
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Principal axes of square-root counts scaled to one depth: pcs = sqrt(depth / N) roots @ axes - centre."""
+    """Principal axes of Pearson residuals: a cell's components are its direction along them, of length 1."""
 
-    depth: float
-    axes: np.ndarray  # (P, C)
+    rates: np.ndarray  # (P,) share of each gene in the UMIs of the sample
+    axes: np.ndarray  # (P, C), each shrunk by how far it stands out of the noise
     centre: np.ndarray  # (C,)
 
     def components(self, cells: Cells) -> np.ndarray:
-        """(n, C) principal components of each cell."""
-        scale = np.sqrt(self.depth / np.maximum(cells.totals, 1))
-        return row_product(cells.roots, self.axes) * scale[:, None] - self.centre
+        """(n, C) principal components of each cell, on the unit sphere."""
+        components = row_product(residuals(cells, self.rates), self.axes) - self.centre
+        return components / np.maximum(np.sqrt(np.sum(components**2, axis=1, keepdims=True)), SHORTEST)
+
+
+def residuals(cells: Cells, rates: np.ndarray) -> sp.csr_matrix:
+    """(n, P) x / sqrt(N rate), at most MOST_RESIDUAL: Pearson residuals (Lause 2021) before they are centred.
+
+    A rare gene's single count would have them all by itself without the limit.
+    """
+    genes = cells.genes
+    expected = rates[genes.indices] * cells.totals[row_of_entry(genes)]
+    return with_data(genes, np.minimum(genes.data / np.sqrt(expected), MOST_RESIDUAL))
 
 
 def choose_genes(
@@ -69,10 +81,15 @@ def _excess_dispersion(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return np.asarray(log_ratio - medians[bins])
 
 
-def learn_embedding(cells: Cells, depth: float) -> Embedding:
-    """Leading principal axes by subspace iteration (Halko 2011, algorithm 4.4), without making the data dense."""
-    scale = np.sqrt(depth / np.maximum(cells.totals, 1))
-    data = with_data(cells.roots, cells.roots.data * scale[row_of_entry(cells.roots)])
+def learn_embedding(cells: Cells) -> Embedding:
+    """Leading principal axes by subspace iteration (Halko 2011, algorithm 4.4), without making the data dense.
+
+    Component c is scaled by sqrt(1 - (s_noise / s_c)^2), with s_noise the first singular value that is left out: in
+    sparse cells most components are little but noise.
+    """
+    sums = np.asarray(cells.genes.sum(axis=0)).ravel()
+    rates = np.maximum(sums, 1) / max(int(cells.totals.sum()), 1)
+    data = residuals(cells, rates)
     n, n_genes = data.shape
     width = min(n, n_genes, N_COMPONENTS + 10)
     mean = np.asarray(data.sum(axis=0)).ravel() / max(n, 1)
@@ -87,7 +104,9 @@ def learn_embedding(cells: Cells, depth: float) -> Embedding:
     kept = min(N_COMPONENTS, int(np.sum(sizes > 1e-6 * max(float(sizes[0]), 1e-6)))) if len(sizes) else 0
     axes = basis @ rotation[:kept].T
     axes *= np.where(axes[np.argmax(np.abs(axes), axis=0), np.arange(kept)] < 0, -1.0, 1.0)
-    return Embedding(depth, axes, mean @ axes)
+    noise = sizes[kept] if len(sizes) > kept else 0.0
+    axes *= np.sqrt(1 - (noise / sizes[:kept]) ** 2)
+    return Embedding(rates, axes, mean @ axes)
 
 
 def cluster_centres(components: np.ndarray) -> list[np.ndarray]:

@@ -65,11 +65,9 @@ def pool_clusters(cells: Cells, cluster: np.ndarray, centres: np.ndarray) -> Clu
     member = sp.csr_matrix(
         (np.ones(len(cluster)), (cluster, np.arange(len(cluster)))), shape=(n_clusters, len(cluster))
     )
-    genes = cells.roots.copy()
-    genes.data = np.rint(genes.data**2)
     totals = np.bincount(cluster, weights=cells.totals, minlength=n_clusters)
     near, nearer = (nearest_enough(centres, totals, umis) for umis in (TELLING_UMIS, ELEVATION_UMIS))
-    of_cluster = np.asarray((member @ genes).todense())
+    of_cluster = np.asarray((member @ cells.genes).todense())
     return ClusterCounts(
         near @ np.asarray((member @ cells.markers).todense()),
         near @ totals,
@@ -177,7 +175,7 @@ def cluster_features(
     broad: Sequence[MarkerType],
     broad_of_type: np.ndarray,
     panel: Panel,
-    root_of_marker: np.ndarray,
+    gene_of_marker: np.ndarray,
     facts: SampleFacts,
     cluster_share: np.ndarray,
 ) -> np.ndarray:
@@ -187,7 +185,7 @@ def cluster_features(
     defining = defining_weights(every, panel)
     support = cluster_support(counts, np.column_stack([facts.background, facts.broad_background]), defining)
     logs = elevation(counts)
-    weights = root_weights(every, panel, root_of_marker, logs.shape[1])
+    weights = gene_weights(every, panel, gene_of_marker, logs.shape[1])
     enrichment = np.minimum(standardised(logs, counts.all_genes) @ weights / ENRICHMENT_UNIT, MOST_ENRICHED)
     covered, any_covered = coverage(logs, weights > 0)
     of_broad = n_types + broad_of_type
@@ -219,12 +217,12 @@ def cluster_features(
     return np.stack([np.broadcast_to(values[name], shape) for name in FEATURES], axis=2)
 
 
-def root_weights(types: Sequence[MarkerType], panel: Panel, root_of_marker: np.ndarray, n_roots: int) -> np.ndarray:
+def gene_weights(types: Sequence[MarkerType], panel: Panel, gene_of_marker: np.ndarray, n_genes: int) -> np.ndarray:
     """(P, T) unit-length positive weights over the embedding's genes."""
     positive = np.maximum(type_weights(types, panel), 0)
-    seen = root_of_marker >= 0
-    weights = np.zeros((n_roots, len(types)))
-    weights[root_of_marker[seen]] = positive[seen]
+    seen = gene_of_marker >= 0
+    weights = np.zeros((n_genes, len(types)))
+    weights[gene_of_marker[seen]] = positive[seen]
     return weights / np.maximum(np.sqrt((weights**2).sum(axis=0)), 1e-9)
 
 

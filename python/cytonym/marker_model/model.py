@@ -27,7 +27,7 @@ class MarkerModel:
 
     names: TypeNames
     marker_columns: np.ndarray  # (G,) columns of the count matrix
-    root_columns: np.ndarray  # (P,)
+    gene_columns: np.ndarray  # (P,)
     coarse: LevelModel
     trust: Trust  # in the coarse types
     fine: dict[int, LevelModel]  # by the table row of the coarse type
@@ -46,13 +46,12 @@ def learn_model(
 ) -> MarkerModel:
     """The model learnt from these cells (no empty ones among them), with the coarse types `rows` offered."""
     totals = row_totals(counts)
-    root_columns = choose_genes(counts, totals, features, panel.columns)
-    cells = view_cells(counts, panel.columns, root_columns)
-    depth = float(np.median(totals))
-    coarse = learn_level(cells, table, rows, panel, depth, tissue)
-    roots = root_positions(panel.columns, root_columns)
-    trust = learn_trust(cells, coarse, table, panel, roots, kind="panel" if broad_only else "whole")
-    model = MarkerModel(TypeNames.of(table), panel.columns, root_columns, coarse, trust, {}, broad_only)
+    gene_columns = choose_genes(counts, totals, features, panel.columns)
+    cells = view_cells(counts, panel.columns, gene_columns)
+    coarse = learn_level(cells, table, rows, panel, tissue)
+    genes = gene_positions(panel.columns, gene_columns)
+    trust = learn_trust(cells, coarse, table, panel, genes, kind="panel" if broad_only else "whole")
+    model = MarkerModel(TypeNames.of(table), panel.columns, gene_columns, coarse, trust, {}, broad_only)
     if broad_only:
         return model
     called = name_cells(model, cells).coarse
@@ -60,13 +59,13 @@ def learn_model(
         finer = fine_candidates(table, table[row], panel)
         members = np.flatnonzero(called == row)
         if len(finer) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
-            model.fine[row] = learn_level(cells.take(members), table, finer, panel, depth, tissue)
+            model.fine[row] = learn_level(cells.take(members), table, finer, panel, tissue)
     return model
 
 
-def root_positions(marker_columns: np.ndarray, root_columns: np.ndarray) -> np.ndarray:
+def gene_positions(marker_columns: np.ndarray, gene_columns: np.ndarray) -> np.ndarray:
     """(G,) where each panel gene stands among the embedding's genes, -1 where it does not."""
-    positions = {column: i for i, column in enumerate(root_columns.tolist())}
+    positions = {column: i for i, column in enumerate(gene_columns.tolist())}
     return np.array([positions.get(column, -1) for column in marker_columns.tolist()], dtype=np.int64)
 
 

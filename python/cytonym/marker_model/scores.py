@@ -20,7 +20,7 @@ class Cells:
     totals: np.ndarray  # (n,) int64, UMIs over all features
     markers: sp.csr_matrix  # (n, G) counts, float64
     ranks: sp.csr_matrix  # (n, G) rank scores r of detected markers, same pattern
-    roots: sp.csr_matrix  # (n, P) square roots of counts
+    genes: sp.csr_matrix  # (n, P) counts, float64
 
     @property
     def n_cells(self) -> int:
@@ -28,7 +28,7 @@ class Cells:
 
     def take(self, rows: np.ndarray) -> Cells:
         """Some of the cells."""
-        return Cells(self.totals[rows], self.markers[rows], self.ranks[rows], self.roots[rows])
+        return Cells(self.totals[rows], self.markers[rows], self.ranks[rows], self.genes[rows])
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Moments:
         return np.clip(-self.mean / self.sd, CLIP_LOW, CLIP_HIGH)
 
 
-def view_cells(counts: sp.csr_matrix, marker_columns: np.ndarray, root_columns: np.ndarray) -> Cells:
+def view_cells(counts: sp.csr_matrix, marker_columns: np.ndarray, gene_columns: np.ndarray) -> Cells:
     """The parts of a count block that the model needs."""
-    of_markers, of_roots = _entries(counts, marker_columns), _entries(counts, root_columns)
+    of_markers, of_genes = _entries(counts, marker_columns), _entries(counts, gene_columns)
     markers = with_data(of_markers, counts.data[of_markers.data].astype(np.float64))
     ranks = with_data(of_markers, _rank_scores(counts)[of_markers.data])
-    roots = with_data(of_roots, np.sqrt(counts.data[of_roots.data], dtype=np.float64))
-    return Cells(row_totals(counts), markers, ranks, roots)
+    genes = with_data(of_genes, counts.data[of_genes.data].astype(np.float64))
+    return Cells(row_totals(counts), markers, ranks, genes)
 
 
 def row_totals(counts: sp.csr_matrix) -> np.ndarray:

@@ -19,7 +19,7 @@ PLAIN = ("rows", "weights", "spreads", "component_sd", "penalty", "regression", 
 
 def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
     """Numeric arrays; a level's names start with `coarse/` or `fine/<row>/`."""
-    arrays = {"marker_columns": model.marker_columns, "root_columns": model.root_columns}
+    arrays = {"marker_columns": model.marker_columns, "gene_columns": model.gene_columns}
     arrays |= {f"trust/{field.name}": getattr(model.trust, field.name) for field in fields(Trust)}
     for prefix, level in [("coarse", model.coarse), *((f"fine/{row}", level) for row, level in model.fine.items())]:
         arrays |= {f"{prefix}/{name}": value for name, value in _level_arrays(level).items()}
@@ -37,7 +37,7 @@ def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Marker
     return MarkerModel(
         names=TypeNames(**{name: tuple(values) for name, values in meta["types"].items()}),
         marker_columns=arrays["marker_columns"],
-        root_columns=arrays["root_columns"],
+        gene_columns=arrays["gene_columns"],
         coarse=_level("coarse", arrays),
         trust=Trust(**{field.name: arrays[f"trust/{field.name}"] for field in fields(Trust)}),
         fine={row: _level(f"fine/{row}", arrays) for row in meta["split_rows"]},
@@ -48,8 +48,7 @@ def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Marker
 def _level_arrays(level: LevelModel) -> dict[str, np.ndarray]:
     arrays = {name: getattr(level, name) for name in PLAIN}
     arrays |= {"mean": level.moments.mean, "sd": level.moments.sd}
-    arrays |= {"axes": level.embedding.axes, "centre": level.embedding.centre}
-    arrays["depth"] = np.array([level.embedding.depth])
+    arrays |= {name: getattr(level.embedding, name) for name in ("rates", "axes", "centre")}
     for scale in range(len(SCALES)):
         arrays[f"centres/{scale}"] = level.centres[scale]
         arrays[f"cluster_scores/{scale}"] = level.cluster_scores[scale]
@@ -62,7 +61,7 @@ def _level(prefix: str, arrays: dict[str, np.ndarray]) -> LevelModel:
 
     return LevelModel(
         moments=Moments(array("mean"), array("sd")),
-        embedding=Embedding(float(array("depth")[0]), array("axes"), array("centre")),
+        embedding=Embedding(array("rates"), array("axes"), array("centre")),
         centres=tuple(array(f"centres/{scale}") for scale in range(len(SCALES))),
         cluster_scores=tuple(array(f"cluster_scores/{scale}") for scale in range(len(SCALES))),
         **{name: array(name) for name in PLAIN},

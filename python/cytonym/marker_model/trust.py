@@ -64,7 +64,7 @@ def broad_rows_of(table: Sequence[MarkerType], rows: Sequence[int]) -> tuple[np.
 
 
 def sample_features(
-    cells: Cells, level: LevelModel, table: Sequence[MarkerType], panel: Panel, root_of_marker: np.ndarray
+    cells: Cells, level: LevelModel, table: Sequence[MarkerType], panel: Panel, gene_of_marker: np.ndarray
 ) -> tuple[np.ndarray, Match]:
     """(K, T, F) the evidence for each type in each middle cluster, and how the cells match the types."""
     rows = level.rows.tolist()
@@ -84,7 +84,7 @@ def sample_features(
         [table[row] for row in broad_rows.tolist()],
         broad_of_type,
         panel,
-        root_of_marker,
+        gene_of_marker,
         facts,
         np.bincount(match.cluster, minlength=len(level.centres[MIDDLE])) / len(best),
     )
@@ -96,12 +96,12 @@ def learn_trust(
     level: LevelModel,
     table: Sequence[MarkerType],
     panel: Panel,
-    root_of_marker: np.ndarray,
+    gene_of_marker: np.ndarray,
     *,
     kind: str,
 ) -> Trust:
     """What the sample's clusters say of each type, weighed by the weights of that kind."""
-    features, _ = sample_features(cells, level, table, panel, root_of_marker)
+    features, _ = sample_features(cells, level, table, panel, gene_of_marker)
     weights = packaged_weights(kind)
     of_clusters, own = weights[:, : len(FEATURES)], weights[:, len(FEATURES) :]
     log_odds, slopes = (np.stack([features @ w[:, i] for w in of_clusters]) for i in (0, 1))
