@@ -7,6 +7,7 @@ include { FIT; FIT as FIT_IN_CLOUD } from '../local/fit'
 include { CLASSIFY                 } from '../local/classify'
 include { ASSIGN                   } from '../local/assign'
 include { DIFFEXP                  } from '../local/diffexp'
+include { CLOUPE                   } from '../local/cloupe'
 include { PLACE                    } from '../local/place'
 include { REPORT                   } from '../local/report'
 
@@ -73,9 +74,18 @@ workflow ANNOTATE {
         .map { meta, folder -> [groupKey(meta.id, meta.models), folder] }
         .groupTuple(remainder: true)
         .map { key, found -> [key.target, found.sort { folder -> folder.name }] }
-    PLACE(
-        planned.join(labels).map { id, sample, plan, matrix, found -> [[id: id], matrix, plan, found, sample.roles, sample.beside] }
-    )
+    shown = planned.join(labels).branch { _id, sample, _plan, _matrix, _found ->
+        loupe: sample.cloupe
+        plain: true
+    }
+    CLOUPE(shown.loupe.map { id, sample, plan, _matrix, found -> [[id: id], plan, found, sample.cloupe, sample.loupe_tools] })
+    CLOUPE.out.loupe.subscribe { meta, folder, _cloupe -> alert(meta.id, parsed(folder / 'alerts.json')) }
+    loupes = shown.plain.map { view -> [view[0], [], []] }               // [id, folder of CLOUPE or [], .cloupe or []]
+        .mix(CLOUPE.out.loupe.map { meta, folder, cloupe -> [meta.id, folder, cloupe] })
+
+    PLACE(planned.join(labels).join(loupes).map { id, sample, plan, matrix, found, loupe, _cloupe ->
+        [[id: id], matrix, plan, found, sample.roles, sample.beside, loupe]
+    })
 
     placed = PLACE.out.placed.map { meta, folder -> [meta.id, folder] }
     views = planned.join(labels).join(placed).branch { _id, _sample, plan, _matrix, _labels, _placed ->
@@ -86,8 +96,8 @@ workflow ANNOTATE {
     more = views.plain.map { view -> [view[0], []] }                     // [id, further files of outs/]
         .mix(EXPORT.out.h5ad.map { meta, file -> [meta.id, file] })
     REPORT(
-        planned.join(tables).join(placed).join(more).map { id, sample, plan, _matrix, found, places, files ->
-            [[id: id], plan, found, places, files, sample.roles, sample.beside, quoted(command(sample))]
+        planned.join(tables).join(placed).join(loupes).join(more).map { id, sample, plan, _matrix, found, places, loupe, cloupe, files ->
+            [[id: id], plan, found, places, loupe, [files, cloupe].flatten(), sample.roles, sample.beside, quoted(command(sample))]
         }
     )
 
@@ -106,7 +116,11 @@ def warn(text) {
 
 def announce(id, plan) {
     plan.notes.each { note -> log.info("${id}: ${note}") }
-    plan.alerts.each { alert -> log.warn("${id}: ${alert.title}: ${alert.message}") }
+    alert(id, plan.alerts)
+}
+
+def alert(id, alerts) {
+    alerts.each { alert -> log.warn("${id}: ${alert.title}: ${alert.message}") }
 }
 
 // One meta for each model of the plan, with what the wiring must know: how many parts and tables to wait for.
@@ -128,7 +142,7 @@ def record(meta) {
 // A checked sample with its files. What is not there is named in `missing`, for one error on all samples.
 def located(sample, folders) {
     def named = [
-        matrix: 'matrix', cloupe: 'cloupe', models_dir: 'models_dir', token: 'tenx_cloud_token_path', markers: 'markers',
+        matrix: 'matrix', cloupe: 'cloupe', loupe_tools: 'loupe_tools', models_dir: 'models_dir', token: 'tenx_cloud_token_path', markers: 'markers',
         cell_segmentations: 'cell_segmentations', spatial: 'spatial',
     ]
     def files = named.collectEntries { key, name -> [key, existing(sample[name], folders)] }

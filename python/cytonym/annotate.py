@@ -9,14 +9,18 @@ from pathlib import Path
 
 from .backends.tenx_cloud import is_cloud
 from .beside import locate_beside, planned_files
+from .cloupe import CLOUPE_NAME
 from .errors import CloudError, CytonymError, ModelError, TokenError
 from .inputs import locate_matrix
+from .io.files import write_text
 from .models import models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
+from .report import METRICS_NAME as SUMMARY_NAME
 from .results import AnnotateResult, read_outs
 from .run import RunFolder, run_folder
 from .stages import (
+    ALERTS_NAME,
     CELL_TYPES_NAME,
     DIFFEXP_NAME,
     EMBEDDINGS_NAME,
@@ -26,6 +30,7 @@ from .stages import (
     RESULTS_NAME,
     assign_stage,
     classify_stage,
+    cloupe_stage,
     diffexp_stage,
     export_stage,
     fit_stage,
@@ -36,6 +41,7 @@ from .types import AnnotateRequest, Job, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
 TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME, RESULTS_NAME)
+SHOWING = ("cloupe", "place", "export", "report")  # the stages on all models together
 CLOUD_FAILURES = (CloudError, TokenError, ModelError)  # what preflight let pass, and the service then refused
 REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 
@@ -64,7 +70,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
                 failure = exc
         if failure is not None and not done:
             raise failure
-        _show(request, matrix, plan, run, command_line)
+        _show(request, matrix, plan, run, command_line, [folder.name for folder in done])
         run.publish(_published(run, done), finished=failure is None)
         if failure is not None:
             LOGGER.info("What the other models found is in %s", run.outs)
@@ -89,22 +95,36 @@ def _annotate_with(job: Job, request: AnnotateRequest, matrix: Path, plan: Plan,
     return found
 
 
-def _show(request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder, command_line: str) -> None:
-    """The stages on all models together: places, the annotated matrix if wanted, the report."""
+def _show(
+    request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder, command_line: str, done: Sequence[str]
+) -> None:
+    """The stages on the models that are done together: Loupe file, places, the annotated matrix, the report."""
     beside = planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
-    tables, placed, summary = (run.stages / name for name in ("cell_types", "place", "report"))
-    for stage in (placed, summary):  # of a run that the cloud failed on and that went on
-        shutil.rmtree(stage, ignore_errors=True)
-        stage.mkdir()
-    LOGGER.info("place")
-    place_stage(matrix, plan, tables, beside, placed)
-    places = placed / PLACES_NAME
+    tables, shown = run.stages / "cell_types", run.stages / "shown.txt"
+    if shown.is_file() and shown.read_text(encoding="utf-8").split("\n") != done:
+        for name in SHOWING:  # of a run that the cloud failed on and that went on
+            shutil.rmtree(run.stages / name, ignore_errors=True)
+    write_text(shown, "\n".join(done))
+    loupe, placed, exported, summary = (run.stages / name for name in SHOWING)
+    places, h5ad, metrics = placed / PLACES_NAME, exported / H5AD_NAME, summary / SUMMARY_NAME
+    told = None if request.cloupe is None else loupe
+    if request.cloupe is not None:
+        run.stage("cloupe", loupe / ALERTS_NAME, cloupe_stage, plan, tables, request.cloupe, request.loupe_tools, loupe)
+    run.stage("place", places, place_stage, matrix, plan, tables, beside, placed, loupe=told)
     if plan.h5ad:
-        LOGGER.info("export")
-        (run.stages / "export").mkdir(exist_ok=True)
-        export_stage(matrix, plan, tables, places, run.stages / "export" / H5AD_NAME)
-    LOGGER.info("report")
-    report_stage(plan, tables, summary, command_line, places_path=places, beside=beside)
+        run.stage("export", h5ad, export_stage, matrix, plan, tables, places, h5ad)
+    run.stage(
+        "report",
+        metrics,
+        report_stage,
+        plan,
+        tables,
+        summary,
+        command_line,
+        places_path=places,
+        beside=beside,
+        loupe=told,
+    )
 
 
 def absolute(request: AnnotateRequest) -> AnnotateRequest:
@@ -137,5 +157,6 @@ def _published(run: RunFolder, folders: Sequence[Path]) -> dict[Path, Path]:
     found = sorted(path for folder in folders for path in folder.iterdir())
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
     placed = {path: path.relative_to(run.stages / "place") for path in sorted((run.stages / "place").glob("*/*/*"))}
-    summaries = [run.stages / "report" / name for name in REPORT_FILES] + [run.stages / "export" / H5AD_NAME]
+    summaries = [run.stages / "report" / name for name in REPORT_FILES]
+    summaries += [run.stages / "cloupe" / CLOUPE_NAME, run.stages / "export" / H5AD_NAME]
     return tables | placed | {path: Path(path.name) for path in summaries if path.is_file()}

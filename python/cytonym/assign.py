@@ -30,6 +30,7 @@ TOLD_BY_MODELS = (
     "top_markers",
     "model_used",
     "banner",
+    "is_beta_model",
     "frac_returned_bcs",
     "tree_version_used",
     "display_map_version_used",

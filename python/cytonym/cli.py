@@ -20,6 +20,7 @@ from .annotate import absolute, annotate, announce, threads_of
 from .azimuth.published import RECORD
 from .cloud import auth
 from .cloud_access import home_folder
+from .cloupe import BETA_GROUP
 from .errors import CytonymError, InputError, UsageError
 from .install import InstallRequest, install
 from .io.files import output_error, write_json
@@ -35,6 +36,8 @@ from .version import __version__
 INTERRUPTED = 130
 TOKEN_HELP = "10x Cloud token file; only cloud models need one [default: as 'cytonym cloud auth setup' stored it]"
 MODELS_DIR_HELP = "folder of installed models [default: $CYTONYM_HOME/models]"
+CLOUPE_HELP = ".cloupe file of the sample: outs/ gets it with its cell types, given 10x Genomics' programs for it"
+LOUPE_TOOLS_HELP = "folder of those programs, e.g. lib/bin of Space Ranger [default: those on PATH]"
 # of the Martian runner: taken, and without meaning here
 IGNORED_VALUES = ("jobmode", "localvmem", "mempercore", "maxjobs", "jobinterval", "overrides", "vdrmode", "uiport")
 IGNORED_FLAGS = ("disable-ui", "noexit", "nopreflight")
@@ -181,8 +184,13 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
         "When none is named, a local model runs and nothing leaves this machine",
     )
     add("--tenx-cloud-token-path", metavar="PATH", type=Path, help=TOKEN_HELP)
-    add("--cloupe", metavar="CLOUPE", type=Path, help=".cloupe file of the sample (checked; not yet annotated)")
-    add("--cloupe-group-name", metavar="TEXT", help="name of the cell type group in Loupe Browser; needs --cloupe")
+    add("--cloupe", metavar="CLOUPE", type=Path, help=CLOUPE_HELP)
+    add(
+        "--cloupe-group-name",
+        metavar="TEXT",
+        help=f"name of the cell type group in Loupe Browser; needs --cloupe [default: {BETA_GROUP}]",
+    )
+    add("--loupe-tools", metavar="DIR", type=Path, help=LOUPE_TOOLS_HELP)
     add(
         "--genome",
         metavar="NAME",
@@ -330,10 +338,15 @@ def _stage_commands(commands: Any) -> None:
     _threads_option(testing)
     testing.set_defaults(command=_diffexp)
 
+    loupe = stage("cloupe", "add the types to the .cloupe file", "plan", "cell-types-dir", "cloupe", "output-dir")
+    loupe.add_argument("--loupe-tools", metavar="DIR", type=Path, help=LOUPE_TOOLS_HELP)
+    loupe.set_defaults(command=_cloupe)
+
     placing = stage(
         "place", "find where cells lie and put types on the tissue", "matrix", "plan", "cell-types-dir", "output-dir"
     )
     _beside_option(placing)
+    _loupe_option(placing)
     placing.set_defaults(command=_place)
 
     exporting = stage(
@@ -345,6 +358,7 @@ def _stage_commands(commands: Any) -> None:
     reporting.add_argument("--cmdline", metavar="TEXT", default="NA", help="command line to show [default: NA]")
     reporting.add_argument("--places", metavar="PATH", type=Path, help="places.h5 of the stage place")
     _beside_option(reporting)
+    _loupe_option(reporting)
     reporting.set_defaults(command=_report)
 
 
@@ -356,6 +370,10 @@ def _beside_option(command: argparse.ArgumentParser) -> None:
         action="append",
         help="a file beside the matrix, e.g. cell_segmentations=PATH; several times [preflight's default: looked for]",
     )
+
+
+def _loupe_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--loupe", metavar="PATH", type=Path, help="folder that the stage cloupe wrote")
 
 
 def _threads_option(command: argparse.ArgumentParser) -> None:
@@ -527,10 +545,17 @@ def _diffexp(options: argparse.Namespace) -> None:
         LOGGER.info("Fewer than two groups of cells: no differential expression.")
 
 
+def _cloupe(options: argparse.Namespace) -> None:
+    _make_folder(options.output_dir)
+    paths = (options.cell_types_dir, options.cloupe, options.loupe_tools, options.output_dir)
+    stages.cloupe_stage(read_plan(options.plan), *paths)
+
+
 def _place(options: argparse.Namespace) -> None:
     _make_folder(options.output_dir)
     plan, beside = read_plan(options.plan), dict(options.beside or ())
-    stages.place_stage(options.matrix, plan, options.cell_types_dir, beside, options.output_dir)
+    folders = (options.cell_types_dir, beside, options.output_dir)
+    stages.place_stage(options.matrix, plan, *folders, loupe=options.loupe)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -547,6 +572,7 @@ def _report(options: argparse.Namespace) -> None:
         options.cmdline,
         places_path=options.places,
         beside=dict(options.beside or ()),
+        loupe=options.loupe,
     )
 
 

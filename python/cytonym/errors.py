@@ -6,6 +6,8 @@ A foreign error (h5py, jsonschema, the file system) is turned into one of these 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class CytonymError(Exception):
     """The run cannot go on: what is wrong, in which file, and what to do. Exit code 1."""
@@ -43,6 +45,15 @@ class OutputError(CytonymError):
 
 class TokenError(CytonymError):
     """No usable 10x Cloud token on this machine: none found, not readable, or not a token. Exit code 1."""
+
+
+class LoupeProgramError(CytonymError):
+    """A program of 10x Genomics for .cloupe files failed. Exit code 1, as in Space Ranger."""
+
+    def __init__(self, program: Path, reason: str, said: str = "") -> None:
+        super().__init__(f"{program} {reason}.{said and f' It said: {said}'}")
+        self.program = program.name
+        self.reason = reason  # without what it said, which may hold paths
 
 
 class CloudError(CytonymError):

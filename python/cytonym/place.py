@@ -196,11 +196,12 @@ def _most_frequent(counts: list[pd.Series], labels: CellLabels) -> pd.DataFrame:
 
 
 def _projection(matrix: CountMatrix, barcodes: np.ndarray, beside: Mapping[str, Path]) -> Projection | None:
-    if "projection" in beside:
-        table = pd.concat(parts(beside["projection"]), ignore_index=True)
-        found = given_projection(table, barcodes, "of the run's own secondary analysis")
-        if found is not None:
-            return found
+    sources = {"projection": "of the run's own secondary analysis", "loupe_projection": "of the Loupe file"}
+    for role, source in sources.items():
+        if role in beside:
+            found = given_projection(pd.concat(parts(beside[role]), ignore_index=True), barcodes, source)
+            if found is not None:
+                return found
     if "h5ad" in beside:
         xy = _h5ad_coordinates(beside["h5ad"], "X_umap", len(barcodes))
         if xy is not None:

@@ -20,10 +20,12 @@ from .beside import check_beside, locate_beside
 from .cloud import PREFLIGHT_PAUSE, check_model_name, check_sample, connect
 from .cloud.token import read_token
 from .cloud_access import cloud_client
+from .cloupe import find_programs
 from .errors import CytonymError, InputError, UsageError
 from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
 from .io.files import sha256_of, write_json
+from .io.loupe_programs import APPEND
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
 from .markers import as_rows, known_tissue, load_markers, user_markers
 from .matrix import CountMatrix
@@ -67,6 +69,7 @@ def _named_files(request: AnnotateRequest) -> tuple[tuple[str, Path | None], ...
     return (
         ("--matrix <MATRIX>", request.matrix),
         ("--cloupe <CLOUPE>", request.cloupe),
+        ("--loupe-tools <DIR>", request.loupe_tools),
         ("--markers <FILE>", request.markers),
         ("--cell-segmentations <FILE>", request.cell_segmentations),
         ("--spatial <DIR>", request.spatial),
@@ -102,7 +105,7 @@ def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Pa
         alerts = (*alerts, _check_fractions(located.path, jobs))
     found = locate_beside(request, located) if beside is None else beside
     planned, beside_notes = check_beside(found, info.barcode_kind)
-    _check_cloupe(request.cloupe)
+    _check_cloupe(request.cloupe, request.loupe_tools)
     plan = Plan(
         id=request.id,
         description=request.description,
@@ -116,7 +119,7 @@ def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Pa
         beside=planned,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),
-        notes=(*notes, *model_notes, *beside_notes, *_embeddings_notes(request, jobs), *_cloupe_note(request.cloupe)),
+        notes=(*notes, *model_notes, *beside_notes, *_embeddings_notes(request, jobs)),
         versions=tool_versions(),
     )
     write_json(folder / PLAN_NAME, plan.to_json())
@@ -202,23 +205,19 @@ def _check_cloud_sample(located: LocatedMatrix, info: MatrixInfo) -> None:
     check_sample(info.genome, info.n_cells, info.name)
 
 
-def _check_cloupe(path: Path | None) -> None:
+def _check_cloupe(path: Path | None, programs: Path | None) -> None:
     if path is not None and path.suffix != ".cloupe":
         raise CytonymError(f"--cloupe {path} is not a Loupe file: its name must end in .cloupe.")
+    if programs is not None and APPEND not in find_programs(programs):
+        raise CytonymError(
+            f"--loupe-tools {programs} holds no program {APPEND}. Give the folder of 10x Genomics' programs, e.g. "
+            "lib/bin of Space Ranger, or leave the option out."
+        )
 
 
 def _embeddings_notes(request: AnnotateRequest, jobs: tuple[Job, ...]) -> tuple[str, ...]:
     without = [job.card.name for job in jobs if request.embeddings and not job.card.embedding_size]
     return tuple(f"{name} makes no embeddings; --embeddings is without effect on it." for name in without)
-
-
-def _cloupe_note(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    return (
-        "No annotated .cloupe is written yet: its format is closed and needs 10x Genomics' own helper programs. "
-        "Import outs/loupe_cell_types.csv in Loupe Browser instead.",
-    )
 
 
 def _check_fractions(path: Path, jobs: tuple[Job, ...]) -> Alert:

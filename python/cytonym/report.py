@@ -57,27 +57,37 @@ class Report:
     provenance: dict[str, Any]
 
 
-def report(plan: Plan, models: Sequence[ReportInput], *, command_line: str, views: Views | None = None) -> Report:
-    """The sample's summary. It holds no time and no path but those of `command_line`: same run, same bytes."""
-    metrics = sample_metrics(plan, models)
+def report(
+    plan: Plan,
+    models: Sequence[ReportInput],
+    *,
+    command_line: str,
+    views: Views | None = None,
+    alerts: Sequence[Alert] = (),
+) -> Report:
+    """The sample's summary. It holds no time and no path but those of `command_line`: same run, same bytes.
+
+    `alerts` are those of stages on the sample as a whole.
+    """
+    metrics = sample_metrics(plan, models, alerts)
     provenance = sample_provenance(plan, models, command_line)
     page = None if "report" in plan.skip else render_page(page_data(plan, models, metrics, provenance, views))
     loupe = loupe_table([(model.job.card, model.cell_types) for model in models], plan.cloupe_group_name)
     return Report(page, loupe, metrics, provenance)
 
 
-def sample_metrics(plan: Plan, models: Sequence[ReportInput]) -> dict[str, Any]:
+def sample_metrics(plan: Plan, models: Sequence[ReportInput], alerts: Sequence[Alert]) -> dict[str, Any]:
     """metrics.json: the sample, all alerts (those of a model with its name), each model's own metrics."""
-    alerts = [asdict(alert) for alert in (*plan.alerts, *_failure_alerts(plan, models))]
+    told = [asdict(alert) for alert in (*plan.alerts, *alerts, *_failure_alerts(plan, models))]
     for model in models:
         own = [*model.metrics.get("alerts", []), *(asdict(alert) for alert in _diffexp_alerts(plan, model))]
-        alerts += [{**alert, "model": model.job.card.name} for alert in own]
+        told += [{**alert, "model": model.job.card.name} for alert in own]
     return {
         "id": plan.id,
         "description": plan.description,
         "cytonym_version": plan.versions.get("cytonym", "unknown"),
         "matrix": {name: getattr(plan.matrix, name) for name in MATRIX_METRICS},
-        "alerts": alerts,
+        "alerts": told,
         "models": {model.job.card.name: model.metrics for model in models},
     }
 

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from .assign import assign, model_metrics
 from .backends.tenx_cloud import is_cloud
 from .beside import planned_files, read_scalefactors
 from .classify import classify
+from .cloupe import BETA_GROUP, PLAIN_GROUP, PROJECTION_NAME, annotate_cloupe, find_programs
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
 from .export import export
@@ -30,7 +35,7 @@ from .place import CellLabels, place
 from .preflight import open_matrix
 from .progress import LOGGER
 from .report import ReportInput, report, write_report
-from .types import NOT_RETURNED, Job, Plan, Predictions
+from .types import NOT_RETURNED, Alert, Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
 RESULTS_NAME = "cell_annotation_results.json.gz"
@@ -40,6 +45,7 @@ EVIDENCE_NAME = "evidence.csv"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 PLACES_NAME = "places.h5"
 H5AD_NAME = "annotated.h5ad"
+ALERTS_NAME = "alerts.json"
 
 
 def planned_job(plan: Plan, model: str) -> Job:
@@ -137,8 +143,44 @@ def _table(cell_types_dir: Path, job: Job) -> Path:
     return cell_types_dir / job.card.folder / CELL_TYPES_NAME
 
 
-def place_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, beside: Mapping[str, Path], folder: Path) -> None:
-    """Writes places.h5 and, below `folder/cell_types`, the tissue files with each model's types."""
+def cloupe_stage(plan: Plan, cell_types_dir: Path, cloupe: Path, programs_dir: Path | None, folder: Path) -> None:
+    """Writes the .cloupe with each model's coarse types into `folder`, its UMAP if the run has no other, and alerts."""
+    groups: dict[str, pd.Series] = {}
+    for job in _done(plan, cell_types_dir):
+        beta = _metrics(cell_types_dir, job).get("is_beta_model") is not False
+        default = BETA_GROUP if beta else PLAIN_GROUP
+        name = f"{job.card.folder} {default}" if groups else plan.cloupe_group_name or default
+        table = read_cell_types(_table(cell_types_dir, job), ("barcode", "coarse_cell_type", "umi_count"))
+        groups[name] = table.set_index("barcode")["coarse_cell_type"]
+    programs, projection = find_programs(programs_dir), "projection" not in plan.beside
+    alerts = annotate_cloupe(cloupe, groups, programs, folder, projection=projection)
+    write_json(folder / ALERTS_NAME, [asdict(alert) for alert in alerts])
+
+
+def _metrics(cell_types_dir: Path, job: Job) -> dict[str, Any]:
+    return _read_json(cell_types_dir / job.card.folder / METRICS_NAME)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read: {exc}") from exc
+
+
+def place_stage(
+    matrix_path: Path,
+    plan: Plan,
+    cell_types_dir: Path,
+    beside: Mapping[str, Path],
+    folder: Path,
+    *,
+    loupe: Path | None = None,
+) -> None:
+    """Writes places.h5 and, below `folder/cell_types`, the tissue files with each model's types.
+
+    `loupe`: folder of the stage cloupe, which may hold a projection.
+    """
     models = {}
     for job in _done(plan, cell_types_dir):
         path, target = _table(cell_types_dir, job), folder / "cell_types" / job.card.folder
@@ -146,7 +188,10 @@ def place_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, beside: Map
         labels = models[target] = CellLabels.of(read_compact(path, of_labels=True))
         if len(labels.codes) != plan.matrix.n_cells:
             raise InputError(f"{path} has {len(labels.codes)} rows, but the plan has {plan.matrix.n_cells} cells.")
-    places = place(open_matrix(matrix_path, plan), models, planned_files(beside, plan.beside), folder)
+    files = planned_files(beside, plan.beside)
+    if loupe is not None and (loupe / PROJECTION_NAME).is_file():
+        files["loupe_projection"] = loupe / PROJECTION_NAME
+    places = place(open_matrix(matrix_path, plan), models, files, folder)
     write_places(folder / PLACES_NAME, places)
 
 
@@ -167,26 +212,24 @@ def report_stage(
     *,
     places_path: Path | None = None,
     beside: Mapping[str, Path] | None = None,
+    loupe: Path | None = None,
 ) -> None:
     """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`.
 
-    The page shows where cells lie if `places_path` is given, over the tissue image that is `beside` the matrix.
+    The page shows where cells lie if `places_path` is given, over the tissue image that is `beside` the matrix, and
+    the alerts of the stage cloupe if its folder is given.
     A cloud model that failed has no tables: the report is on the others, and says so.
     """
     inputs = []
     for job in _done(plan, cell_types_dir):
-        found = cell_types_dir / job.card.folder
-        try:
-            metrics = json.loads((found / METRICS_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as exc:
-            raise InputError(f"{found / METRICS_NAME} cannot be read: {exc}") from exc
-        table = read_cell_types(found / CELL_TYPES_NAME)
-        tested = found / DIFFEXP_NAME
+        metrics, table = _metrics(cell_types_dir, job), read_cell_types(_table(cell_types_dir, job))
+        tested = cell_types_dir / job.card.folder / DIFFEXP_NAME
         inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
     if not inputs:
         raise InputError(f"{cell_types_dir} holds no model's results: there is nothing to report.")
     views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else None
-    write_report(folder, report(plan, inputs, command_line=command_line, views=views))
+    alerts = [] if loupe is None else [Alert(**alert) for alert in _read_json(loupe / ALERTS_NAME)]
+    write_report(folder, report(plan, inputs, command_line=command_line, views=views, alerts=alerts))
 
 
 def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:

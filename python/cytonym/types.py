@@ -26,6 +26,7 @@ FINE_NOT_CONFIDENT = "Fine Not Confidently Annotated"
 NO_TYPE = (UNASSIGNED, LOW_UMI_BARCODE, COARSE_NOT_CONFIDENT)  # coarse labels that name no type
 NOT_RETURNED = "not returned"  # reason of a cell that a service left out
 LOW_UMI_THRESHOLD = 100
+CONFIDENT, VERY_CONFIDENT = 0.5, 0.9  # probabilities from which on a label is called so
 LABEL_COLUMNS = ("broad_cell_type", "coarse_cell_type", "fine_cell_type")
 SKIPPABLE_STAGES = ("diffexp", "report")
 
@@ -44,6 +45,7 @@ class AnnotateRequest:
     tenx_cloud_token_path: Path | None = None
     cloupe: Path | None = None
     cloupe_group_name: str | None = None
+    loupe_tools: Path | None = None  # folder of 10x Genomics' programs; None: those on PATH
     output_dir: Path | None = None  # None: <current folder>/<id>
     genome: str | None = None
     low_umi_threshold: int = LOW_UMI_THRESHOLD

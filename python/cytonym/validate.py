@@ -37,7 +37,7 @@ SAMPLE_OPTIONS = (
     "cell_segmentations",
     "spatial",
 )
-RUN_OPTIONS = ("skip", "embeddings", "h5ad", "markers_only", "partition_size", "tenx_cloud_token_path")
+RUN_OPTIONS = ("skip", "embeddings", "h5ad", "markers_only", "partition_size", "tenx_cloud_token_path", "loupe_tools")
 IN_SPACERANGER_DIR = tuple(f"{folder}{name}" for folder in ("", "outs/") for name in (CELLS_IN_OUTS, BINS_IN_OUTS))
 BESIDE = {  # where files beside a matrix are looked for; as `locate_beside` does it
     "matrices": list(SPACE_RANGER_NAMES),
@@ -87,8 +87,9 @@ def run(params: Mapping[str, Any], sheet: Path | None, sheet_name: str) -> list[
 def _joined(common: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
     """The sample's own values before the run's; empty texts are as good as none."""
     joined = {name: value for name, value in {**sample, **common, **sample}.items() if value != ""}
-    if "cloupe" not in joined:  # the run's group name is for the samples that have a Loupe file
-        joined.pop("cloupe_group_name", None)
+    if "cloupe" not in joined:  # what the run says of Loupe files is for the samples that have one
+        for name in ("cloupe_group_name", "loupe_tools"):
+            joined.pop(name, None)
     return joined
 
 

@@ -224,7 +224,15 @@ def test_loupe_columns_carry_each_model_by_barcode():
     first = made_table().iloc[:3]
     second = made_table(coarse_cell_type=[f"c{i}" for i in range(30)]).iloc[[2, 0]].drop(columns="fine_cell_type")
     table = loupe_table([(CARD, first), (replace(CARD, folder="Azimuth"), second)], "My group")
-    assert list(table.columns) == ["Barcode", "My group", "My group (fine)", "Azimuth Cell Types"]
+    assert list(table.columns) == [
+        *("Barcode", "My group", "My group (fine)", "My group (confidence)"),
+        *("Azimuth Cell Types", "Azimuth Cell Types (confidence)"),
+    ]
+    assert table["Azimuth Cell Types (confidence)"].tolist() == [
+        "high (0.9 and more)",
+        "none given",
+        "high (0.9 and more)",
+    ]
     assert table["Azimuth Cell Types"].tolist() == ["c0", "Unassigned", "c2"]
     assert table["Barcode"].tolist() == first["barcode"].tolist()
 
@@ -233,7 +241,8 @@ def test_loupe_names_with_commas_are_quoted(tmp_path):
     """A CSV reader gets the name back."""
     write_report(tmp_path, made_report(cell_types=made_table(coarse_cell_type="CD4+, alpha-beta T cell")))
     text = (tmp_path / "loupe_cell_types.csv").read_text()
-    assert text.startswith('Barcode,Cell Types,Cell Types (fine)\ncellid_000000000-1,"CD4+, alpha-beta T cell",naive T')
+    assert text.startswith("Barcode,Cell Types,Cell Types (fine),Cell Types (confidence)\n")
+    assert '\ncellid_000000000-1,"CD4+, alpha-beta T cell",naive T cell,high (0.9 and more)\n' in text
     assert text.count("\n") == 31
 
 

@@ -122,9 +122,10 @@ def test_the_matrix_column_wins_over_spaceranger_dir(samples):
 
 
 def test_group_name_of_the_run_is_for_samples_with_a_loupe_file(samples):
-    first, second = samples("sample,matrix,cloupe\nS1,a.h5,a.cloupe\nS2,b.h5,\n", cloupe_group_name="Types")
-    assert first["cloupe_group_name"] == "Types"
-    assert "cloupe_group_name" not in second
+    options = {"cloupe_group_name": "Types", "loupe_tools": "bin"}
+    first, second = samples("sample,matrix,cloupe\nS1,a.h5,a.cloupe\nS2,b.h5,\n", **options)
+    assert (first["cloupe_group_name"], first["loupe_tools"]) == ("Types", "bin")
+    assert not set(options) & set(second)
 
 
 SHEETS = {

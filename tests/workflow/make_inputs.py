@@ -7,18 +7,20 @@ from pathlib import Path
 from cytonym.demo import make_tissue
 from cytonym.demo_outs import make_outs
 from cytonym.install import InstallRequest, install
+from cytonym.io.tenx_h5 import open_tenx_h5
 from cytonym.markers import MarkerTable, as_tsv, load_markers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from azimuth_files import write_bundle
+from loupe_programs import make_cloupe, make_programs
 
 SEVEN_PARTS = 4500  # cells, 700 at a time
 GENES = 6000
 SHEET = '''\
-sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model,markers,tissue
-seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node
-hd,,runs/hd,,,V2,,,
-tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers,,
+sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model,markers,tissue,cloupe
+seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node,seven parts.cloupe
+hd,,runs/hd,,,V2,,,,
+tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers,,,
 '''
 CLOUD_SHEET = """\
 sample,matrix,cell_annotation_model
@@ -40,6 +42,9 @@ def main(what: str) -> None:
         own = replace(b_cell, coarse="B cell of ours", defining=("OWN1", "OWN2", "OWN3", "OWN4"))
         table = MarkerTable("human", (own,), {})
         (inputs / "own types.tsv").write_text(as_tsv(table), encoding="utf-8")
+        barcodes = open_tenx_h5(inputs / "seven parts.h5").read_barcodes(0, SEVEN_PARTS).tolist()
+        make_cloupe(inputs / "seven parts.cloupe", barcodes[1:])
+        make_programs(inputs / "loupe tools")
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
     elif what == "cells":
         make_tissue(inputs / "the cells.h5", n_cells=300, n_genes=GENES, seed=2)

@@ -14,6 +14,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
         "in put/seven parts.h5",
         *("--cell-annotation-model", "markers,pan_human_azimuth"),
         *("--markers", "in put/own types.tsv", "--tissue", "Lymph-Node"),
+        *("--cloupe", "in put/seven parts.cloupe", "--loupe-tools", "in put/loupe tools"),
     ),
     "hd": ("in put/runs/hd",),  # no model named: the installed one
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
@@ -34,7 +35,7 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz", ".geojson", ".parquet"))
+    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz", ".geojson", ".parquet", ".cloupe"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
@@ -59,7 +60,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7)
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7) + 1
 
 
 @pytest.mark.workflow("sample sheet")

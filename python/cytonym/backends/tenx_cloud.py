@@ -64,6 +64,7 @@ class TenxCloudBackend:
             COLUMNS: list(labels.columns),
             "model_used": result.model,
             "banner": _banner(result.metadata),
+            "is_beta_model": result.metadata.is_beta_model,
             "frac_returned_bcs": result.cell_types.fraction_returned,
             "tree_version_used": result.metadata.tree_version,
             "display_map_version_used": result.metadata.display_map_version,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..colours import run_colours
 from ..io.cell_types_csv import confidence_column
-from ..types import LOW_UMI_BARCODE, NO_TYPE, UNASSIGNED, DiffExp, Plan
+from ..types import CONFIDENT, LOW_UMI_BARCODE, NO_TYPE, UNASSIGNED, VERY_CONFIDENT, DiffExp, Plan
 from .views import Views, agreement, model_views, shared_views
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ FEWEST_CELLS = 10  # a type is shown with more cells than this
 MOST_TYPES = 100
 MOST_SUBTYPES = 25
 SMALLEST_SHARE = 0.000051  # rounds to 0.01 %
-CONFIDENT, VERY_CONFIDENT = 0.5, 0.9
 MEAN_COUNTS, MEAN_COUNTS_HD = 1.0, 0.1  # Space Ranger's cut-offs of top features
 FEATURE_BUDGET = 10_000  # pairs of types times features of a type
 MOST_FEATURES = 50  # of a type
