@@ -18,7 +18,7 @@ SEVEN_PARTS = 4500  # cells, 700 at a time
 GENES = 6000
 SHEET = '''\
 sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model,markers,tissue,cloupe
-seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node,seven parts.cloupe
+seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node,its.cloupe
 hd,,runs/hd,,,V2,,,,
 tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers,,,
 '''
@@ -43,7 +43,7 @@ def main(what: str) -> None:
         table = MarkerTable("human", (own,), {})
         (inputs / "own types.tsv").write_text(as_tsv(table), encoding="utf-8")
         barcodes = open_tenx_h5(inputs / "seven parts.h5").read_barcodes(0, SEVEN_PARTS).tolist()
-        make_cloupe(inputs / "seven parts.cloupe", barcodes[1:])
+        make_cloupe(inputs / "its.cloupe", barcodes[1:])
         make_programs(inputs / "loupe tools")
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
     elif what == "cells":

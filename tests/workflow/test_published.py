@@ -14,7 +14,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
         "in put/seven parts.h5",
         *("--cell-annotation-model", "markers,pan_human_azimuth"),
         *("--markers", "in put/own types.tsv", "--tissue", "Lymph-Node"),
-        *("--cloupe", "in put/seven parts.cloupe", "--loupe-tools", "in put/loupe tools"),
+        *("--cloupe", "in put/its.cloupe", "--loupe-tools", "in put/loupe tools"),
     ),
     "hd": ("in put/runs/hd",),  # no model named: the installed one
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
