@@ -1,7 +1,7 @@
 """Stand-ins for 10x Genomics' programs, by what is known of them; a .cloupe of theirs is JSON: `barcodes`, `tracks`.
 
-Each writes its arguments into calls.jsonl beside itself. A `fail` file beside it, with JSON from a program's name to an
-exit code, makes it fail so.
+Each adds its arguments to calls.jsonl beside itself, if there is one. A `fail` file beside it, with JSON from a
+program's name to an exit code, makes it fail so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import json, os, sys
 from pathlib import Path
 
 here, name, arguments = Path(__file__).parent, Path(__file__).name, sys.argv[1:]
-with (here / "calls.jsonl").open("a") as calls:
+if (here / "calls.jsonl").exists():
+  with (here / "calls.jsonl").open("a") as calls:
     calls.write(json.dumps([name, arguments, sorted(n for n in os.environ if n.startswith("TENX"))]) + "\\n")
 if (here / "fail").exists() and (code := json.loads((here / "fail").read_text()).get(name)) is not None:
     sys.exit(code if code == 0 else print("no such thing:", arguments[0], file=sys.stderr) or code)

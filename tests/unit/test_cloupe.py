@@ -33,7 +33,9 @@ BY_TYPE = {"B cell": BARCODES[3:], "Low UMI Barcode": BARCODES[1:2], "T cell": [
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    return make_programs(tmp_path / "programs")
+    folder = make_programs(tmp_path / "programs")
+    (folder / "calls.jsonl").touch()
+    return folder
 
 
 @pytest.fixture
