@@ -13,7 +13,7 @@ from .cloupe import CLOUPE_NAME
 from .errors import CloudError, CytonymError, ModelError, TokenError
 from .inputs import locate_matrix
 from .io.files import write_text
-from .models import models_home
+from .models import bundles_among, models_home
 from .preflight import CONVERTED_NAME, PLAN_NAME, check_unchanged, preflight, read_plan, tool_versions
 from .progress import LOGGER
 from .report import METRICS_NAME as SUMMARY_NAME
@@ -85,10 +85,19 @@ def _annotate_with(job: Job, request: AnnotateRequest, matrix: Path, plan: Plan,
     fitted, table, tested = work / "fitted.h5", found / CELL_TYPES_NAME, found / DIFFEXP_NAME
     parts = [work / f"predictions-{partition.index:05d}.h5" for partition in plan.partitions]
     token, record = request.tenx_cloud_token_path, work / "cloud"
-    run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, models_dir, fitted, token, record)
+    bundles = bundles_among(request.cell_annotation_model, models_dir)
+    run.stage(f"fit {model}", fitted, fit_stage, matrix, plan, model, models_dir, fitted, token, record, bundles)
     for index, part in enumerate(parts):
         name = f"classify {model} {index + 1}/{len(parts)}"
-        run.stage(name, part, classify_stage, matrix, plan, model, fitted, index, part, threads=threads)
+        run.stage(
+            name,
+            part,
+            classify_stage,
+            *(matrix, plan, model, fitted, index, part),
+            threads=threads,
+            models_dir=models_dir,
+            bundles=bundles,
+        )
     run.stage(f"assign {model}", table, assign_stage, plan, model, fitted, parts, found)
     if "diffexp" not in plan.skip:
         run.stage(f"diffexp {model}", tested, diffexp_stage, matrix, plan, table, tested, threads=threads)

@@ -15,16 +15,16 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from . import demo, demo_outs, stages, validate
+from . import cli_reference, demo, demo_outs, stages, validate
 from .annotate import absolute, annotate, announce, threads_of
 from .azimuth.published import RECORD
 from .cloud import auth
 from .cloud_access import home_folder
 from .cloupe import BETA_GROUP
 from .errors import CytonymError, InputError, UsageError
-from .install import InstallRequest, install
+from .install import InstallRequest, install, install_bundle
 from .io.files import output_error, write_json
-from .io.model_store import remove_model, verified_sha256
+from .io.model_store import is_model_folder, remove_model, verified_sha256
 from .markers import read_markers, user_markers
 from .models import AZIMUTH, available_models, find_model, models_home
 from .preflight import check_request, preflight, read_plan
@@ -98,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
     _models_commands(commands)
     _markers_commands(commands)
+    cli_reference.add_commands(commands, _Parser, _models_dir)
 
     making = commands.add_parser("demo", help="make a small tissue sample and annotate it", description=DEMO)
     making.add_argument(
@@ -121,7 +122,8 @@ def _models_commands(commands: Any) -> None:
     def action(name: str, text: str, command: Any, *, named: bool = True) -> argparse.ArgumentParser:
         made = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if named:
-            made.add_argument("name", metavar="NAME", help=f"name of the model, e.g. {AZIMUTH}")
+            of_folder = "; a folder that 'cytonym reference build' made" if name == "install" else ""
+            made.add_argument("name", metavar="NAME", help=f"name of the model, e.g. {AZIMUTH}{of_folder}")
         made.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
         made.set_defaults(command=command)
         return made
@@ -180,7 +182,8 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
     add(
         "--cell-annotation-model",
         metavar="NAME",
-        help="model, or several with commas, each into its own folder; see 'cytonym models list'. "
+        help="model, or several with commas, each into its own folder; see 'cytonym models list'; or the folder of a "
+        "reference that 'cytonym reference build' made. "
         "When none is named, a local model runs and nothing leaves this machine",
     )
     add("--tenx-cloud-token-path", metavar="PATH", type=Path, help=TOKEN_HELP)
@@ -314,6 +317,7 @@ def _stage_commands(commands: Any) -> None:
 
     fitting = stage("fit", "learn from the sample what a model needs", "matrix", "plan", "model", "output")
     fitting.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
+    _bundle_option(fitting)
     fitting.add_argument("--tenx-cloud-token-path", metavar="PATH", type=Path, help=TOKEN_HELP)
     fitting.add_argument(
         "--cloud-record",
@@ -325,6 +329,8 @@ def _stage_commands(commands: Any) -> None:
 
     classifying = stage("classify", "label one partition of the cells", "matrix", "plan", "model", "fitted", "output")
     classifying.add_argument("--partition", metavar="NUM", type=_count, required=True)
+    classifying.add_argument("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
+    _bundle_option(classifying)
     _threads_option(classifying)
     classifying.set_defaults(command=_classify)
 
@@ -374,6 +380,17 @@ def _beside_option(command: argparse.ArgumentParser) -> None:
 
 def _loupe_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--loupe", metavar="PATH", type=Path, help="folder that the stage cloupe wrote")
+
+
+def _bundle_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--bundle",
+        metavar="DIR",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of a reference that the plan may mean; several times",
+    )
 
 
 def _threads_option(command: argparse.ArgumentParser) -> None:
@@ -442,6 +459,9 @@ def _models_info(options: argparse.Namespace) -> None:
 
 
 def _models_install(options: argparse.Namespace) -> None:
+    if is_model_folder(Path(options.name)):
+        cli_reference.print_reference(install_bundle(Path(options.name), _models_dir(options)))
+        return
     _print_model(
         install(
             InstallRequest(
@@ -523,13 +543,13 @@ def _preflight(options: argparse.Namespace) -> None:
 def _fit(options: argparse.Namespace) -> None:
     paths = (options.matrix, read_plan(options.plan), options.model, _models_dir(options), options.output)
     record = options.cloud_record or options.output.parent / "cloud"
-    stages.fit_stage(*paths, options.tenx_cloud_token_path, record)
+    stages.fit_stage(*paths, options.tenx_cloud_token_path, record, options.bundle)
 
 
 def _classify(options: argparse.Namespace) -> None:
     plan, threads = read_plan(options.plan), options.threads
     paths = (options.matrix, plan, options.model, options.fitted, options.partition, options.output)
-    stages.classify_stage(*paths, threads=threads)
+    stages.classify_stage(*paths, threads=threads, models_dir=_models_dir(options), bundles=options.bundle)
 
 
 def _assign(options: argparse.Namespace) -> None:

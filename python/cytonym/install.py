@@ -24,8 +24,9 @@ from .backends.azimuth import COLUMNS
 from .download import download, download_wheel, record_file
 from .errors import ModelError
 from .io.azimuth_tables import TablesFolder, checksums, find_tables, read_tables
+from .io.bundle import check_bundle
 from .io.keras_zip import read_bytes, read_keras_graph
-from .io.model_store import install_model, installed_model
+from .io.model_store import copy_model, install_model, installed_model
 from .models import AZIMUTH
 from .progress import LOGGER
 from .types import Model, ModelCard, SourceFile
@@ -48,7 +49,10 @@ class InstallRequest:
 def install(request: InstallRequest) -> Model:
     """The model, installed: whole or not at all. Raises ModelError for files that cannot be used."""
     if request.name != AZIMUTH:
-        raise ModelError(f"'{request.name}' cannot be installed. Models that can: {AZIMUTH}.")
+        raise ModelError(
+            f"'{request.name}' cannot be installed. What can: {AZIMUTH}, or the folder of a reference that 'cytonym "
+            "reference build' made."
+        )
     downloads = request.models_dir / DOWNLOADS
     weights = request.weights or _download_weights(request, downloads)
     data = read_bytes(weights)
@@ -68,6 +72,11 @@ def install(request: InstallRequest) -> Model:
     install_model(request.models_dir, _card(version, network, sources), model_meta(model), model_arrays(model))
     shutil.rmtree(downloads, ignore_errors=True)
     return installed_model(request.models_dir, AZIMUTH)
+
+
+def install_bundle(folder: Path, models_dir: Path) -> Model:
+    """A reference, copied to the folder of models after every file was checked; from then on its name works."""
+    return copy_model(check_bundle(folder), models_dir)
 
 
 def _download_weights(request: InstallRequest, downloads: Path) -> Path:

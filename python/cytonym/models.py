@@ -12,7 +12,8 @@ from .cloud import without_prefix
 from .cloud.choice import AUTO
 from .cloud_access import cloud_client
 from .errors import ModelError
-from .io.model_store import installed_model, installed_names, read_model, verified_sha256
+from .io.bundle import open_bundle
+from .io.model_store import installed_model, installed_names, is_model_folder, read_model, verified_sha256
 from .types import Job, Model
 
 CLOUD_MODELS = (AUTO, "human_pca_v1_beta", "mouse_pca_v1_beta")  # known names; the service may have more
@@ -23,6 +24,11 @@ HOW_TO_INSTALL = (
     f"Install it with 'cytonym models install {AZIMUTH}', which downloads it, or, without a network, with "
     f"'cytonym models install {AZIMUTH} --weights FILE.keras --tables WHEEL_OR_FOLDER'"
 )
+
+
+def is_taken(name: str) -> bool:
+    """Whether a model that is not installed from a reference has that name."""
+    return name.lower() in {AZIMUTH, *CLOUD_MODELS, *embedded_models()}
 
 
 def models_home() -> Path:
@@ -76,9 +82,10 @@ def named_models(value: str | None, models_dir: Path, *, with_token: bool = Fals
 
 
 def find_model(name: str, models_dir: Path, *, with_token: bool = False) -> Model:
-    """The model of that name: embedded, else installed, else of 10x Cloud; ModelError if there is none.
+    """The model of that name: embedded, else installed, else a reference's folder, else of 10x Cloud.
 
-    A name that nobody here knows is one for 10x Cloud to know if the user gave a token along with it.
+    ModelError if there is none. A name that nobody here knows is one for 10x Cloud to know if the user gave a token
+    along with it.
     """
     embedded = embedded_models()
     if name in embedded:
@@ -92,16 +99,24 @@ def find_model(name: str, models_dir: Path, *, with_token: bool = False) -> Mode
             f"Pan-Human Azimuth is not installed in {models_dir}. {HOW_TO_INSTALL}; or name the folder that has it "
             f"with --models-dir. {ways_out}"
         )
+    if is_model_folder(Path(name)):
+        return _runnable(open_bundle(Path(name)))
     if name.lower() in CLOUD_MODELS or ":" in name:
         return Model(cloud_card(without_prefix(name.lower()) or AUTO))
-    if os.sep in name or Path(name).is_dir() or (models_dir / name).is_dir():
-        raise ModelError(f"{name}: reference models are not available in this version of cytonym. {ways_out}")
+    if os.sep in name or Path(name).is_dir():
+        raise ModelError(f"{name} is not a folder of 'cytonym reference build': it has no card.json. {ways_out}")
     if with_token:
         return Model(cloud_card(name))
     raise ModelError(
         f"'{name}' is not a model. {ways_out} See 'cytonym models list'; a model of 10x Cloud that is not named here "
         "needs --tenx-cloud-token-path."
     )
+
+
+def bundles_among(value: str | None, models_dir: Path) -> tuple[Path, ...]:
+    """The folders among the names of `--cell-annotation-model`, as `find_model` takes them."""
+    known = {*embedded_models(), *installed_names(models_dir)}
+    return tuple(Path(name) for name in parse_names(value) if name not in known and is_model_folder(Path(name)))
 
 
 def take_fractions(named: Sequence[Model], models_dir: Path) -> bool:
@@ -179,15 +194,26 @@ def _job(model: Model) -> Job:
     return Job(model.card, model.folder.name if model.folder else None, verified_sha256(model))
 
 
-def model_of(job: Job, models_dir: Path, *, token_path: Path | None = None, record: Path | None = None) -> Model:
-    """The planned job's model with what it works with; ModelError if what is installed is not what was planned.
+def model_of(
+    job: Job,
+    models_dir: Path,
+    *,
+    bundles: Sequence[Path] = (),
+    token_path: Path | None = None,
+    record: Path | None = None,
+) -> Model:
+    """The planned job's model with what it works with; ModelError if what is there is not what was planned.
 
-    A cloud model gets a client with the user's token, and `record`, the folder for what it has reached there.
+    It is the one of `bundles`, folders of references, that was planned, else an installed one. A cloud model gets a
+    client with the user's token, and `record`, the folder for what it has reached there.
     """
     if is_cloud(job.card):
         return Model(job.card, client=cloud_client(token_path), record=record)
     if job.model_path is None:
         return Model(job.card, settings=job.settings)
+    for model in map(open_bundle, bundles):
+        if model.card == job.card:
+            return model
     if job.model_path not in installed_names(models_dir):
         raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
     model = installed_model(models_dir, job.model_path)

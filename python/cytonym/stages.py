@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .errors import InputError, ModelError
 from .export import export
 from .fit import fit
 from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
+from .io.bundle import BACKEND
 from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
@@ -65,12 +66,13 @@ def fit_stage(
     output: Path,
     token_path: Path | None = None,
     record: Path | None = None,
+    bundles: Sequence[Path] = (),
 ) -> None:
-    """Reads an installed model from `models_dir`; later stages need it no more. A service's results go beside `output`.
+    """Reads the model from one of `bundles` or from `models_dir`. A service's results go beside `output`.
 
     A cloud model takes the token of that path, or the user's own, and keeps in `record` how far it has come.
     """
-    found = model_of(planned_job(plan, model), models_dir, token_path=token_path, record=record)
+    found = model_of(planned_job(plan, model), models_dir, bundles=bundles, token_path=token_path, record=record)
     fitted = fit(open_matrix(matrix_path, plan), found)
     if "joined_by" in fitted.meta:
         found_genes, wanted, by = (fitted.meta[name] for name in ("genes_found", "genes_wanted", "joined_by"))
@@ -83,12 +85,24 @@ def fit_stage(
 
 
 def classify_stage(
-    matrix_path: Path, plan: Plan, model: str, fitted_path: Path, index: int, output: Path, *, threads: int = 1
+    matrix_path: Path,
+    plan: Plan,
+    model: str,
+    fitted_path: Path,
+    index: int,
+    output: Path,
+    *,
+    threads: int = 1,
+    models_dir: Path | None = None,
+    bundles: Sequence[Path] = (),
 ) -> None:
+    """A reference's folder is looked for among `bundles`, then in `models_dir`; other models are in the fitted file."""
     if not 0 <= index < len(plan.partitions):
         raise InputError(f"The plan has no partition {index}, only 0 to {len(plan.partitions) - 1}.")
     matrix, fitted = open_matrix(matrix_path, plan), read_fitted(fitted_path)
     job, partition = planned_job(plan, model), plan.partitions[index]
+    if job.card.backend == BACKEND and models_dir is not None:
+        fitted = replace(fitted, folder=model_of(job, models_dir, bundles=bundles).folder)
     predictions = classify(matrix, job, fitted, partition, embeddings=plan.embeddings, threads=threads)
     write_predictions(output, predictions)
 

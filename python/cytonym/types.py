@@ -165,7 +165,7 @@ class Job:
     """One model to run on the sample."""
 
     card: ModelCard
-    model_path: str | None = None  # name of the model's folder in the folder of installed models
+    model_path: str | None = None  # name of the folder of an installed model, or of a reference
     model_sha256: str = ""  # of its files, one after the other
     settings: dict[str, Any] = field(default_factory=dict)  # what the request says to this model
 
@@ -227,6 +227,7 @@ class Fitted:
     arrays: dict[str, np.ndarray]
     alerts: tuple[Alert, ...] = ()
     results: Path | None = None  # file that becomes cell_annotation_results.json.gz; kept beside, not inside
+    folder: Path | None = None  # of an installed model, for what is too large to copy; never stored
 
 
 @dataclass(frozen=True)

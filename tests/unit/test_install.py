@@ -284,7 +284,7 @@ def test_the_order_of_the_panel_file_does_not_matter(tmp_path):
 
 def test_other_models_cannot_be_installed(tmp_path):
     """With the names of those that can."""
-    with pytest.raises(ModelError, match=r"'markers' cannot be installed. Models that can: pan_human_azimuth"):
+    with pytest.raises(ModelError, match=r"'markers' cannot be installed. What can: pan_human_azimuth"):
         install(InstallRequest("markers", tmp_path))
 
 

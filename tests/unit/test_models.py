@@ -112,7 +112,7 @@ def test_a_mouse_sample_is_refused(models_dir):
     [
         ("auto,human_pca_v1_beta", "both write to outs/cell_types/10x_Cloud"),
         ("pan_human_azimuth", r"not installed in .*'cytonym models install pan_human_azimuth'.* --weights FILE.keras"),
-        ("/some/atlas", "reference models are not available in this version"),
+        ("/some/atlas", "not a folder of 'cytonym reference build'"),
         ("nonsense", "'nonsense' is not a model"),
         ("markers,,markers", "has an empty name in it"),
         ("markers,markers", "both write to outs/cell_types/Markers"),

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from .. import matrix
 from ..errors import InputError
 from ..types import GENE_EXPRESSION
+from .coded import CodedColumn
 from .entries import COUNTS_WANTED, FRACTIONS, as_counts, as_values, blocks_of, check_no_repeats, count_problem, tidy
 from .header import MatrixHeader
 
@@ -44,6 +45,7 @@ TENX_FEATURE_TYPES = {  # only a column with one of these speaks of feature type
 }
 SAMPLED_VALUES = 1 << 16  # looked at in each of three places to tell counts from other values
 READ_ENTRIES = 1 << 20  # of a csc matrix at a time
+READ_ROWS = 1 << 20  # of a column of texts at a time
 READ_VALUES = 1 << 22  # of a dense matrix at a time, rounded up to whole HDF5 chunks ...
 MOST_VALUES = 1 << 26  # ... up to that
 
@@ -58,18 +60,19 @@ class H5adSource:
     path: Path
     slot: str  # where the counts are, e.g. "raw/X"
     header: MatrixHeader
-    barcodes: np.ndarray  # (n_cells,) str
+    barcodes: np.ndarray  # (n_cells,) str; empty where they were not wanted
     notes: tuple[str, ...] = ()
     fractional: bool = False  # the slot holds other values than counts
 
     def blocks(self) -> Iterator[tuple[sp.csr_matrix, np.ndarray]]:
         """BLOCK_ROWS cells x all features at a time (int32, or float32) and their barcodes, in file order."""
         start = 0
-        for cells in self._cells():
+        for cells in self.cells():
             yield cells, self.barcodes[start : start + cells.shape[0]]
             start += cells.shape[0]
 
-    def _cells(self) -> Iterator[sp.csr_matrix]:
+    def cells(self, wanted: Callable[[int, int], bool] = lambda start, stop: True) -> Iterator[sp.csr_matrix]:
+        """The blocks without barcodes. One whose rows are not `wanted` may come empty, where that saves its reading."""
         n_cells, n_features = self.header.n_cells, len(self.header.ids)
         with _readable(self.path), h5py.File(self.path, "r") as file:
             item = file[self.slot]
@@ -79,7 +82,11 @@ class H5adSource:
                 return
             read_rows = self._csr_rows(item) if _encoding(item) == "csr" else self._dense_rows(item)
             for start in range(0, n_cells, matrix.BLOCK_ROWS):
-                yield tidy(read_rows(start, min(start + matrix.BLOCK_ROWS, n_cells)), self._where)
+                stop = min(start + matrix.BLOCK_ROWS, n_cells)
+                if wanted(start, stop):
+                    yield tidy(read_rows(start, stop), self._where)
+                else:
+                    yield sp.csr_matrix((stop - start, n_features), dtype=np.float32 if self.fractional else np.int32)
 
     @property
     def _where(self) -> str:
@@ -147,28 +154,74 @@ def _as_float32(block: sp.csr_matrix) -> sp.csr_matrix:
     return block
 
 
-def open_h5ad(path: Path, *, fractions: bool = False) -> H5adSource:
+def open_h5ad(path: Path, *, fractions: bool = False, with_barcodes: bool = True) -> H5adSource:
     """The counts in that file, from the first of SLOTS that holds counts; InputError if there are none.
 
-    With `fractions`, a file without counts gives the values of X, if these are finite.
+    With `fractions`, a file without counts gives the values of X, if these are finite. Barcodes take much memory in
+    a file of millions of cells; without them, they may repeat.
     """
     with _readable(path), h5py.File(path, "r") as file:
         missing = [name for name in ("obs", "var") if name not in file]
         if missing:
             raise InputError(f"{path} lacks {' and '.join(missing)}: it is no AnnData file. {_WANTED}")
         slot, others, fractional = _slot_with_counts(file, path, fractions)
-        barcodes = _index(file["obs"])
-        header = _header(file.get(SLOTS[slot]), len(barcodes), f"{path} ({SLOTS[slot]})")
         shape = _shape(file[slot])
-    if shape != (len(barcodes), len(header.ids)):
+        barcodes = _index(file["obs"]) if with_barcodes else np.array([], dtype=str)
+        n_cells = len(barcodes) if with_barcodes else shape[0]
+        header = _header(file.get(SLOTS[slot]), n_cells, f"{path} ({SLOTS[slot]})")
+    if shape != (n_cells, len(header.ids)):
         raise InputError(
-            f"{path} is damaged: {slot} is of {' x '.join(map(str, shape))}, but there are {len(barcodes)} cells in "
+            f"{path} is damaged: {slot} is of {' x '.join(map(str, shape))}, but there are {n_cells} cells in "
             f"obs and {len(header.ids)} features in {SLOTS[slot]}. {_AGAIN}"
         )
     check_no_repeats(header.ids, "feature id", str(path))
     check_no_repeats(barcodes, "barcode", str(path))
     note = f"{path.name}: counts are taken from {slot}, because {_and(others)}."
     return H5adSource(path, slot, header, barcodes, (note,) if others and not fractional else (), fractional)
+
+
+def obs_columns(path: Path) -> tuple[str, ...]:
+    """The names of the columns of obs, sorted, without that of the row names."""
+    with _readable(path), h5py.File(path, "r") as file:
+        frame = file["obs"]
+        names = frame.dtype.names or () if isinstance(frame, h5py.Dataset) else frame.keys()
+        return tuple(sorted(set(names) - {"__categories", "_index", "index", _text(frame.attrs.get("_index", ""))}))
+
+
+def read_obs(path: Path, name: str) -> CodedColumn | None:
+    """A column of obs as codes, which stay small for millions of cells; None if there is no such column."""
+    with _readable(path), h5py.File(path, "r") as file:
+        return _coded(file["obs"], name)
+
+
+def read_row_names(path: Path) -> np.ndarray:
+    """(n_cells,) bytes: the row names of obs, which may repeat."""
+    with _readable(path), h5py.File(path, "r") as file:
+        frame = file["obs"]
+        if isinstance(frame, h5py.Dataset):
+            return np.char.encode(_index(frame), "utf-8")
+        name = next(name for name in _index_names(frame) if name in frame)
+        item = frame[name]
+        if not isinstance(item, h5py.Dataset):
+            return np.char.encode(_index(frame), "utf-8")
+        lots = [
+            np.char.encode(_texts(item[start : start + READ_ROWS]), "utf-8") for start in range(0, len(item), READ_ROWS)
+        ]
+        return np.concatenate(lots) if lots else np.array([], dtype="S1")
+
+
+def _coded(frame: h5py.Group | h5py.Dataset, name: str) -> CodedColumn | None:
+    if isinstance(frame, h5py.Group) and name in frame:
+        item = frame[name]
+        if isinstance(item, h5py.Group) and "codes" in item:
+            return CodedColumn(item["codes"][()].astype(np.int32), _plain(item["categories"]))
+        if f"__categories/{name}" in frame:
+            return CodedColumn(item[()].astype(np.int32), _plain(frame[f"__categories/{name}"]))
+        if isinstance(item, h5py.Dataset):
+            lots = (item[start : start + READ_ROWS] for start in range(0, len(item), READ_ROWS))
+            return CodedColumn.of(_texts(lot) for lot in lots)
+    column = _column(frame, name)
+    return None if column is None else CodedColumn.of([column])
 
 
 def _slot_with_counts(file: h5py.File, path: Path, fractions: bool) -> tuple[str, list[str], bool]:
@@ -246,13 +299,18 @@ def _header(var: h5py.Group | h5py.Dataset | None, n_cells: int, where: str) -> 
 
 def _index(frame: h5py.Group | h5py.Dataset) -> np.ndarray:
     """The row names of obs or var."""
-    names = [_text(frame.attrs["_index"])] if "_index" in frame.attrs else []
-    names += ["_index", "index"]
-    names += (frame.dtype.names or ())[:1] if isinstance(frame, h5py.Dataset) else ()
-    found = next((column for name in names if (column := _column(frame, name)) is not None), None)
+    found = next((column for name in _index_names(frame) if (column := _column(frame, name)) is not None), None)
     if found is None:
         raise InputError(f"{frame.file.filename} has no row names in {frame.name.strip('/')}. {_WANTED}")
     return found
+
+
+def _index_names(frame: h5py.Group | h5py.Dataset) -> list[str]:
+    """Where row names may be, in order."""
+    names = [_text(frame.attrs["_index"])] if "_index" in frame.attrs else []
+    names += ["_index", "index"]
+    names += (frame.dtype.names or ())[:1] if isinstance(frame, h5py.Dataset) else ()
+    return names
 
 
 def _column(frame: h5py.Group | h5py.Dataset, name: str) -> np.ndarray | None:

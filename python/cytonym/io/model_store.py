@@ -33,17 +33,26 @@ def installed_names(models_dir: Path) -> list[str]:
 
 def installed_model(models_dir: Path, name: str) -> Model:
     """The model of that name; ModelError if it is not whole. Only its card is read."""
-    folder = models_dir / name
+    model = model_in(models_dir / name)
+    if model.card.name != name:
+        raise ModelError(f"{model.folder} holds the model {model.card.name}: the folder must have the model's name.")
+    return model
+
+
+def model_in(folder: Path) -> Model:
+    """The model of that folder, whatever the folder's name; ModelError if it is not whole. Only its card is read."""
     value = _card_value(folder)
     files = value.pop("files")
     card = ModelCard.from_json(value)
-    if card.name != name:
-        raise ModelError(f"{folder} holds the model {card.name}: the folder must have the model's name.")
     for file, about in files.items():
         path = folder / file
         if not path.is_file() or path.stat().st_size != about["size"]:
             raise ModelError(f"{path} is missing or cut off. {_again(card.name)}")
     return Model(card, folder)
+
+
+def is_model_folder(path: Path) -> bool:
+    return (path / CARD_NAME).is_file()
 
 
 def verified_sha256(model: Model) -> str:
@@ -72,15 +81,33 @@ def install_model(models_dir: Path, card: ModelCard, meta: dict[str, Any], array
 
     def fill(folder: Path) -> None:
         write_arrays(folder / DATA_NAME, DATA_KIND, meta, arrays)
-        path = folder / DATA_NAME
-        files = {DATA_NAME: {"size": path.stat().st_size, "sha256": sha256_of(path)}}
-        value = {**asdict(card), "files": files}
-        problem = first_problem(json.loads(json.dumps(value)), "model_card.schema.json")
-        if problem:
-            raise ModelError(f"The card of {card.name} does not hold: {problem}.")
-        write_json(folder / CARD_NAME, value)
+        write_card(folder, card)
 
-    return _appear(models_dir / card.name, fill)
+    return appear(models_dir / card.name, fill)
+
+
+def copy_model(model: Model, models_dir: Path) -> Model:
+    """The same model in its folder of `models_dir`, in place of an earlier one of its name; its files are checked."""
+    verified_sha256(model)
+
+    def fill(folder: Path) -> None:
+        assert model.folder is not None
+        for name in (*_card_value(model.folder)["files"], CARD_NAME):
+            shutil.copyfile(model.folder / name, folder / name)
+
+    appear(models_dir / model.card.name, fill)
+    return installed_model(models_dir, model.card.name)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """The card, with the size and checksum of every other file of the folder."""
+    paths = sorted(path for path in folder.iterdir() if path.name != CARD_NAME)
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for path in paths}
+    value = {**asdict(card), "files": files}
+    problem = first_problem(json.loads(json.dumps(value)), "model_card.schema.json")
+    if problem:
+        raise ModelError(f"The card of {card.name} does not hold: {problem}.")
+    write_json(folder / CARD_NAME, value)
 
 
 def remove_model(models_dir: Path, name: str) -> None:
@@ -90,7 +117,7 @@ def remove_model(models_dir: Path, name: str) -> None:
     _discard(models_dir / name)
 
 
-def _appear(folder: Path, fill: Callable[[Path], None]) -> Path:
+def appear(folder: Path, fill: Callable[[Path], None]) -> Path:
     """`folder`, filled aside and renamed, so that nobody sees half of it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -182,10 +182,23 @@ def write_vectors(
             raise InputError(f"There are {done} reference cells, and {n_cells} were announced.")
         vectors.flush()
     if n_cells >= LARGE:
-        _write_faiss(folder, vectors)
+        write_faiss(folder, vectors)
 
 
-def _write_faiss(folder: Path, vectors: np.ndarray) -> None:
+def write_part(source: Path, folder: Path, rows: np.ndarray) -> None:
+    """Writes the files of some of the reference cells in the bundle `source`, in the order of `rows`."""
+    whole = np.load(source / VECTORS_NAME, mmap_mode="r")
+    with written_whole(folder / VECTORS_NAME) as aside:
+        part = np.lib.format.open_memmap(aside, mode="w+", dtype=whole.dtype, shape=(len(rows), *whole.shape[1:]))
+        for first in range(0, len(rows), REFERENCE_ROWS):
+            part[first : first + REFERENCE_ROWS] = whole[rows[first : first + REFERENCE_ROWS]]
+        part.flush()
+    if len(rows) >= LARGE:
+        write_faiss(folder, part)
+
+
+def write_faiss(folder: Path, vectors: np.ndarray) -> None:
+    """Writes the files by which many vectors are searched; none without faiss, and then says so."""
     faiss = _faiss()
     if faiss is None:
         LOGGER.warning(WITHOUT_FAISS, f"{len(vectors):,}")
