@@ -13,6 +13,8 @@ Ontology id and `cl-basic.obo` is the ontology. With SETs only these are measure
     spilled     report sets, with 15 % and 30 % of each cell's counts from another cell
     unlabelled  what is found in sets without labels
 
+`python benchmarks/accuracy references` measures models learnt from labelled references instead; see its --help.
+
 A label is right at a level if it names the class of the true term or one below it; an ancestor counts as abstained.
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -30,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import references
 from figures import figures
 from methods import Method, Named, decoupler_ulm, markers, sctype
 from ontology import Ontology, TrueClasses
@@ -56,6 +60,9 @@ LARGE_CLASS = 0.02  # of the cells: classes that are taken out or diluted
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["references"]:
+        references.main(sys.argv[2:])
+        return
     options = parse_arguments()
     data = options.data
     methods = {"markers": markers, "ScType-style": sctype}

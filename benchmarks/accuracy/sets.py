@@ -72,22 +72,41 @@ def read_set(data: Path, text: str) -> LabelledSet:
         name = file.removesuffix(".h5ad")
         with h5py.File(data / file, "r") as opened:
             matrix, labels = _read_h5ad(opened, species)
-    terms = None
-    if labels is not None:
-        table = pd.read_csv(data / "labels_cl.tsv", sep="\t", keep_default_na=False)
-        of_label = table[table["dataset"] == name].set_index("label")["cl_id"].to_dict()
-        terms = np.array([of_label.get(label, "") for label in labels])
-    return LabelledSet(name, matrix, labels, terms)
+    return LabelledSet(name, matrix, labels, None if labels is None else terms_of(data, name, labels))
+
+
+def terms_of(data: Path, name: str, labels: np.ndarray) -> np.ndarray:
+    """The Cell Ontology id of each label, "" where the data folder's table has none."""
+    term_of = label_table(data, name)["cl_id"].to_dict()
+    return np.array([term_of.get(label, "") for label in labels])
+
+
+@cache
+def label_table(data: Path, name: str) -> pd.DataFrame:
+    """The rows of the data folder's table of labels of one set, by label."""
+    table = pd.read_csv(data / "labels_cl.tsv", sep="\t", keep_default_na=False)
+    return table[table["dataset"] == name].set_index("label")
 
 
 def _read_h5ad(file: h5py.File, species: str) -> tuple[CountMatrix, np.ndarray | None]:
+    names = text_column(file["var"])
+    ids = text_column(file["var"], "gene_id") if "gene_id" in file["var"] else names
+    labels = text_column(file["obs"], "cell_type") if "cell_type" in file["obs"] else None
+    matrix = in_memory(read_matrix(file), names, ids=ids, barcodes=text_column(file["obs"]), species=species)
+    return matrix, labels
+
+
+def read_matrix(file: h5py.File) -> sp.csr_matrix:
+    """X of an h5ad file, dense or sparse."""
     stored = file["X"]
-    counts = sp.csr_matrix((stored["data"][()], stored["indices"][()], stored["indptr"][()]), stored.attrs["shape"])
-    names = _text(file["var"][file["var"].attrs["_index"]])
-    ids = _text(file["var/gene_id"]) if "gene_id" in file["var"] else names
-    barcodes = _text(file["obs"][file["obs"].attrs["_index"]])
-    labels = _text(file["obs/cell_type"]) if "cell_type" in file["obs"] else None
-    return in_memory(counts, names, ids=ids, barcodes=barcodes, species=species), labels
+    if isinstance(stored, h5py.Dataset):
+        return sp.csr_matrix(stored[()])
+    return sp.csr_matrix(tuple(stored[key][()] for key in ("data", "indices", "indptr")), stored.attrs["shape"])
+
+
+def text_column(table: h5py.Group, key: str = "") -> np.ndarray:
+    """A column of `obs` or `var`; without a key the index."""
+    return _text(table[key or table.attrs["_index"]])
 
 
 def _text(stored: h5py.Dataset | h5py.Group) -> np.ndarray:
@@ -97,24 +116,18 @@ def _text(stored: h5py.Dataset | h5py.Group) -> np.ndarray:
 
 
 @cache
-def _profiles(path: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """(n, G) shares of each gene, the genes, and cell_type, tissue, study, cl_id of each profile."""
+def read_profiles(path: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """(n, G) linear values, the genes, and what is known of each profile."""
     with h5py.File(path, "r") as file:
-        stored = file["X"]
-        values = stored[()] if isinstance(stored, h5py.Dataset) else _read_dense(stored)
-        names = _text(file["var"][file["var"].attrs["_index"]])
-        obs = pd.DataFrame({key: _text(file["obs"][key]) for key in ("cell_type", "tissue", "study", "cl_id")})
+        values, names = read_matrix(file).toarray(), text_column(file["var"])
+        keys = ("cell_type", "cl_id", "cl_label", "broad", "study", "tissue")
+        obs = pd.DataFrame({key: text_column(file["obs"], key) for key in keys})
     return np.expm1(values), names, obs
-
-
-def _read_dense(stored: h5py.Group) -> np.ndarray:
-    arrays = (stored[key][()] for key in ("data", "indices", "indptr"))
-    return sp.csr_matrix(tuple(arrays), shape=stored.attrs["shape"]).toarray()
 
 
 def made_tissues(data: Path, species: str) -> list[str]:
     """Tissues of the species' average profiles with at least five types that have a Cell Ontology id."""
-    obs = _profiles(data / PROFILES[species])[2]
+    obs = read_profiles(data / PROFILES[species])[2]
     sizes = obs[obs["cl_id"] != ""].groupby("tissue").size()
     return sorted(sizes.index[sizes >= FEWEST_PROFILES])
 
@@ -129,7 +142,7 @@ def make_tissue(
     saw are left out.
     """
     rng = np.random.default_rng(seed)
-    shares, names, obs = _profiles(data / PROFILES[species])
+    shares, names, obs = read_profiles(data / PROFILES[species])
     rows = np.flatnonzero((obs["tissue"] == tissue) & (obs["cl_id"] != ""))
     measured = shares[obs["study"] == obs["study"].iloc[rows[0]]].sum(axis=0) > 0
     profiles = shares[rows][:, measured]

@@ -1,0 +1,95 @@
+"""The figures of one method on one sample, with a reference's types as the names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from figures import expected_calibration_error
+from reference_methods import Answers
+from reference_sets import Reference
+
+from cytonym.ontology import Ontology
+
+COVERAGES = (0.9, 0.7, 0.5)
+
+
+class Truth:
+    """Which types of the reference are right for each cell.
+
+    They are the types at the cell's term or below it; if there are none, the nearest above it. Cells of a term that has
+    neither cannot be scored.
+    """
+
+    def __init__(self, terms: np.ndarray, types: Sequence[str], ontology: Ontology) -> None:
+        names, self.codes = np.unique(terms, return_inverse=True)
+        self.terms = tuple(names.tolist())
+        accepted = [accepted_types(term, types, ontology) for term in self.terms]
+        self.accepted = np.array([[k in own for k in range(len(types))] for own in accepted])  # (terms, K)
+        classes = {own: i for i, own in enumerate(sorted({own for own in accepted if own}, key=sorted))}
+        self.class_codes = np.array([classes.get(own, -1) for own in accepted])[self.codes]  # (n,) -1: not scored
+        self.class_types = np.array([[k in own for k in range(len(types))] for own in classes])  # (classes, K)
+
+
+def accepted_types(term: str, types: Sequence[str], ontology: Ontology) -> frozenset[int]:
+    below = frozenset(k for k, kind in enumerate(types) if term in ontology.lineage(kind))
+    level = {term}
+    while level and not below:
+        below = frozenset(k for k, kind in enumerate(types) if kind in level)
+        level = {parent for name in level for parent in ontology.parents(name)}
+    return below
+
+
+def forced_figures(answers: Answers, truth: Truth) -> dict[str, float]:
+    """Of the best type of every cell that can be scored, without abstention: all methods have that."""
+    scored = truth.class_codes >= 0
+    codes, classes = answers.codes[scored], truth.class_codes[scored]
+    right = truth.class_types[classes, codes]
+    found = _class_figures(codes, right, classes, truth.class_types)
+    return found | _confidence_figures(answers.confidence, scored, right)
+
+
+def broad_figures(answers: Answers, reference: Reference, broad: np.ndarray) -> dict[str, float]:
+    """The same at the class to score across studies at; where a method gives a posterior it is summed first."""
+    names = sorted(set(reference.broad) - {""})
+    of_type = np.array([names.index(name) if name else -1 for name in reference.broad])
+    row_of = {name: row for row, name in enumerate(names)}
+    classes = np.array([row_of.get(name, -1) for name in broad.tolist()])
+    scored = classes >= 0
+    if not scored.any():
+        return {}
+    codes, confidence = of_type[answers.codes], answers.confidence
+    if answers.posterior is not None:
+        sums = np.stack([answers.posterior[:, of_type == row].sum(axis=1) for row in range(len(names))], axis=1)
+        codes, confidence = sums.argmax(axis=1), sums.max(axis=1)
+    right = (codes == classes)[scored]
+    types = np.eye(len(names), len(names) + 1, dtype=bool)  # the last column: a type without class
+    found = _class_figures(codes[scored], right, classes[scored], types)
+    return found | _confidence_figures(confidence, scored, right)
+
+
+def _class_figures(codes: np.ndarray, right: np.ndarray, classes: np.ndarray, types: np.ndarray) -> dict[str, float]:
+    """Macro-F1 and balanced accuracy are means over the true classes that occur."""
+    f1, recall = [], []
+    for row in np.unique(classes):
+        own = classes == row
+        hits = int(right[own].sum())
+        foreign = int((~own & ~right & types[row, codes]).sum())
+        f1.append(2 * hits / (hits + foreign + int(own.sum())))
+        recall.append(hits / own.sum())
+    return {
+        "n": len(codes),
+        "accuracy": float(right.mean()),
+        "macro_f1": float(np.mean(f1)),
+        "balanced": float(np.mean(recall)),
+    }
+
+
+def _confidence_figures(confidence: np.ndarray | None, scored: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """Calibration, and accuracy among the most confident cells."""
+    if confidence is None:
+        return {}
+    own = confidence[scored]
+    order = np.argsort(-own, kind="stable")
+    at = {f"at_{share:.0%}": float(right[order[: max(1, round(share * len(own)))]].mean()) for share in COVERAGES}
+    return {"ece": expected_calibration_error(own, right)} | at

@@ -1,0 +1,84 @@
+"""What is measured on pairs: each method, taught by the reference, names the cells of the sample."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from reference_sets import Reference, Variant
+
+from cytonym.matrix import Features
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a method says of each cell."""
+
+    codes: np.ndarray  # (n,) the best type's row in the reference
+    confidence: np.ndarray | None = None  # (n,) of that type
+    posterior: np.ndarray | None = None  # (n, K)
+    fit_s: float = 0.0  # CPU seconds
+    classify_s: float = 0.0
+    failed: str = ""  # why there is no answer
+
+
+def write_pair(
+    folder: Path, reference: Reference, variants: Sequence[Variant], methods: Sequence[str] = ()
+) -> None:
+    """The folder that `run_peers.py` reads: reference and sample on the genes that both have."""
+    folder.mkdir()
+    training = reference.training
+    mine, theirs = common_genes(training.features, variants[0].sample.matrix.features)
+    sp.save_npz(folder / "reference.npz", training.counts[:, mine].tocsr())
+    np.save(folder / "reference_codes.npy", training.type_codes)
+    for variant in variants:
+        sp.save_npz(folder / f"query-{variant.name}.npz", variant.sample.matrix.counts()[:, theirs].tocsr())
+    if reference.averages is not None:
+        sp.save_npz(folder / "averages.npz", sp.csr_matrix(reference.averages.shares[:, mine]))
+        np.save(folder / "averages_codes.npy", reference.averages.type_codes)
+    told = {"variants": [variant.name for variant in variants], "methods": list(methods)}
+    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def common_genes(mine: Features, theirs: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the genes that both have, by symbol; of a repeated symbol the first."""
+    row_of = {name: row for row, name in reversed(list(enumerate(theirs.names.tolist())))}
+    first = {name: row for row, name in reversed(list(enumerate(mine.names.tolist())))}
+    shared = [(row, row_of[name]) for name, row in first.items() if name in row_of]
+    if not shared:
+        raise SystemExit("reference and sample have no gene in common")
+    rows = np.array(sorted(shared))
+    return rows[:, 0], rows[:, 1]
+
+
+def run_peers(python: Path, folders: Sequence[Path]) -> None:
+    """All pairs in one process, on one thread."""
+    script = Path(__file__).with_name("run_peers.py")
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    subprocess.run([python, script, *folders], check=True, env=os.environ | one_thread)
+
+
+def read_peers(folder: Path, variants: Sequence[Variant]) -> dict[tuple[str, str], Answers]:
+    """(method, variant) -> answers."""
+    found = {}
+    for method, record in json.loads((folder / "peers.json").read_text(encoding="utf-8")).items():
+        for variant in variants:
+            path = folder / f"answers-{method}-{variant.name}.npz"
+            if not path.exists():
+                found[method, variant.name] = Answers(np.zeros(0, dtype=int), failed=record["failed"])
+                continue
+            with np.load(path) as stored:
+                found[method, variant.name] = Answers(
+                    stored["codes"],
+                    stored["confidence"] if "confidence" in stored else None,
+                    stored["posterior"] if "posterior" in stored else None,
+                    fit_s=record["fit_s"],
+                    classify_s=record["classify_s"][variant.name],
+                )
+    return found
