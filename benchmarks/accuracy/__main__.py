@@ -36,7 +36,7 @@ import pandas as pd
 import references
 from figures import figures
 from methods import Method, Named, decoupler_ulm, markers, sctype
-from ontology import Ontology, TrueClasses
+from ontology import TrueClasses
 from page import page, summary
 from sets import (
     REAL,
@@ -50,7 +50,9 @@ from sets import (
     thin,
 )
 
+from cytonym.io.obo import read_ontology
 from cytonym.markers import MarkerTable, load_markers
+from cytonym.ontology import Ontology
 from cytonym.types import UNASSIGNED
 
 Record = dict[str, Any]
@@ -232,7 +234,7 @@ PART_JOBS: dict[str, Callable[[Path, dict[str, Method]], Iterator[tuple[Any, ...
 
 @cache
 def _ontology(data: Path) -> Ontology:
-    return Ontology(data / "cl-basic.obo")
+    return read_ontology(data / "cl-basic.obo")
 
 
 @cache

@@ -3,40 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 from cytonym.markers import MarkerTable
-
-
-class Ontology:
-    """The is_a tree of `cl-basic.obo`."""
-
-    def __init__(self, path: Path) -> None:
-        self._parents: dict[str, list[str]] = defaultdict(list)
-        self._lineages: dict[str, frozenset[str]] = {}
-        term = ""
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("id: "):
-                term = line[4:].strip()
-            elif line.startswith("is_a: "):
-                self._parents[term].append(line[6:].split("!")[0].strip())
-
-    def parents(self, term: str) -> list[str]:
-        return self._parents.get(term, [])
-
-    def lineage(self, term: str) -> frozenset[str]:
-        """The term and all its ancestors."""
-        if term in self._lineages:
-            return self._lineages[term]
-        found: set[str] = set()
-        waiting = [term]
-        while waiting:
-            now = waiting.pop()
-            if now not in found:
-                found.add(now)
-                waiting.extend(self.parents(now))
-        self._lineages[term] = frozenset(found)
-        return self._lineages[term]
+from cytonym.ontology import Ontology
 
 
 class TrueClasses:

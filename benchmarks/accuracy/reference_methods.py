@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,22 @@ import numpy as np
 import scipy.sparse as sp
 from reference_sets import Reference, Variant
 
-from cytonym.matrix import Features
+from cytonym.matrix import CountMatrix, Features
+from cytonym.ontology_data import load_ontology
+from cytonym.reference_model.labels import Levels, call_cells
+from cytonym.reference_model.learn import learn_reference
+from cytonym.reference_model.query import fit_query, score_cells
+from cytonym.reference_model.stored import ReferenceModel
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a method that may abstain calls each cell: a type of the reference, a name above several, or nothing."""
+
+    codes: np.ndarray  # (n,) row of `terms`, -1 for nothing
+    confidence: np.ndarray  # (n,) NaN for nothing
+    terms: tuple[str, ...]  # ontology ids of the K types, then of the names above; "" for one without
+    members: np.ndarray  # (K, len(terms)) which types a name stands for
 
 
 @dataclass(frozen=True)
@@ -26,11 +42,47 @@ class Answers:
     fit_s: float = 0.0  # CPU seconds
     classify_s: float = 0.0
     failed: str = ""  # why there is no answer
+    reported: Reported | None = None
+    novelty: np.ndarray | None = None  # (n,) low where a cell is unlike the type it is taken for
 
 
-def write_pair(
-    folder: Path, reference: Reference, variants: Sequence[Variant], methods: Sequence[str] = ()
-) -> None:
+def learn(reference: Reference) -> tuple[ReferenceModel, float]:
+    """The product's model of the reference, and the CPU seconds that it took."""
+    started = time.process_time()
+    model = learn_reference(reference.training, load_ontology())
+    return model, time.process_time() - started
+
+
+def product(model: ReferenceModel, matrix: CountMatrix) -> Answers:
+    """What the product says, by the steps of its backend; `fit_s` is that of the sample alone."""
+    started = time.process_time()
+    query = fit_query(model, matrix)
+    fitted = time.process_time()
+    found = score_cells(query, matrix.counts())
+    calls = call_cells(
+        found.posterior,
+        found.novelty_tail,
+        found.totals,
+        query.nodes,
+        *(Levels.of(query.types, level) for level in ("coarse", "broad")),
+        enough_umis=query.enough_umis,
+        own_labels=query.own_labels,
+    )
+    done = time.process_time()
+    terms = (*(kind.ontology_id for kind in query.types), *query.nodes.ids)
+    members = np.hstack([np.eye(len(query.types), dtype=bool), query.nodes.members])
+    return Answers(
+        found.posterior.argmax(axis=1),
+        found.posterior.max(axis=1),
+        found.posterior,
+        fit_s=fitted - started,
+        classify_s=done - fitted,
+        reported=Reported(calls.fine, calls.probability, terms, members),
+        novelty=found.novelty_z,
+    )
+
+
+def write_pair(folder: Path, reference: Reference, variants: Sequence[Variant], methods: Sequence[str] = ()) -> None:
     """The folder that `run_peers.py` reads: reference and sample on the genes that both have."""
     folder.mkdir()
     training = reference.training
@@ -76,8 +128,8 @@ def read_peers(folder: Path, variants: Sequence[Variant]) -> dict[tuple[str, str
             with np.load(path) as stored:
                 found[method, variant.name] = Answers(
                     stored["codes"],
-                    stored["confidence"] if "confidence" in stored else None,
-                    stored["posterior"] if "posterior" in stored else None,
+                    stored.get("confidence"),
+                    stored.get("posterior"),
                     fit_s=record["fit_s"],
                     classify_s=record["classify_s"][variant.name],
                 )

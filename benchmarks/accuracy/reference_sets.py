@@ -10,10 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from sets import (
-    DEPTH_NOISE,
-    GENE_NOISE,
     LabelledSet,
     label_table,
     read_matrix,
@@ -25,15 +22,16 @@ from sets import (
     thin,
 )
 
+from cytonym.levels import with_shared_terms
 from cytonym.matrix import Features, in_memory
+from cytonym.ontology_data import load_levels, load_ontology
+from cytonym.reference_model.drawn import drawn_training_set
 from cytonym.reference_model.training import ReferenceType, TrainingSet
 
 DEPTHS = (None, 400, 150, 60)
 SPILLED = ((400, 0.15), (400, 0.3), (150, 0.15), (150, 0.3))  # depth, share of another cell
 LEFT_OUT_DEPTHS = (None, 150)
-DRAWN_UMIS = 2000
-MOST_DRAWN = 40  # cells drawn from one average; fewer where there are hundreds of averages
-DRAWN_CELLS = 5000
+MOST_CELLS = 250  # of a type of the reference
 
 PBMC = "human_pbmc3k_filtered_feature_bc_matrix.h5:human_pbmc3k_labels.csv"
 ZHENG, LYMPH = "human_pbmc_zheng2017_facs.h5ad", "human_immune_lymph_ref330.h5ad"
@@ -59,6 +57,7 @@ REPORT = (
     (MOUSE_TISSUES, MARROW),
     (MOUSE_TISSUES, CORTEX),
 )
+LEFT_OUT = (*CHOOSE, (LYMPH, PBMC), (LYMPH, ZHENG), (ZHENG, LYMPH), (SORTED, CEREBELLUM), (SORTED, CORTEX))
 
 
 @dataclass(frozen=True)
@@ -117,18 +116,25 @@ def read_reference(data: Path, text: str) -> Reference:
     found = read_set(data, text)
     if found.labels is None:
         raise SystemExit(f"{text} has no labels")
-    cells = np.flatnonzero(found.labels != "")
+    labels, codes = np.unique(found.labels, return_inverse=True)
+    cells = _spread(codes, found.labels != "")
     labels, codes = np.unique(found.labels[cells], return_inverse=True)
-    training = _training(
+    training = TrainingSet(
         found.matrix.features,
         found.matrix.counts()[cells],
-        labels,
-        terms_of(data, found.name, labels),
-        codes,
-        np.zeros(len(cells)),
+        _types(labels, terms_of(data, found.name, labels)),
+        codes.astype(np.int32),
+        np.zeros(len(cells), dtype=np.int32),
         found.matrix.species,
     )
     return Reference(found.name, training, broad_classes(data, found.name, labels))
+
+
+def _spread(codes: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Rows of at most MOST_CELLS of each type, in order: what a builder keeps to learn from."""
+    order = np.random.default_rng(0).permutation(np.flatnonzero(labelled))
+    ranks = pd.Series(codes[order]).groupby(codes[order]).cumcount().to_numpy()
+    return np.sort(order[ranks < MOST_CELLS])
 
 
 def broad_classes(data: Path, name: str, labels: np.ndarray) -> tuple[str, ...]:
@@ -143,10 +149,7 @@ def _averages_by_label(data: Path, text: str, linear: Callable[[np.ndarray], np.
     with h5py.File(data / text, "r") as file:
         values, genes = linear(read_matrix(file).toarray()), text_column(file["var"])
         names, codes = np.unique(text_column(file["obs"], "cell_type"), return_inverse=True)
-    one_group = np.zeros(len(codes), dtype=int)
-    return _drawn(
-        name, values, genes, names, terms_of(data, name, names), broad_classes(data, name, names), codes, one_group
-    )
+    return _drawn(name, values, genes, names, terms_of(data, name, names), broad_classes(data, name, names), codes)
 
 
 def _averages_by_term(data: Path, text: str) -> Reference:
@@ -166,7 +169,6 @@ def _averages_by_term(data: Path, text: str) -> Reference:
         of_label["cl_id"].to_numpy(dtype=str),
         tuple(of_label["broad"]),
         codes,
-        pd.factorize(obs["tissue"], sort=True)[0],
     )
 
 
@@ -191,44 +193,21 @@ def _drawn(
     terms: np.ndarray,
     broad: tuple[str, ...],
     codes: np.ndarray,
-    groups: np.ndarray,
 ) -> Reference:
-    """A reference of cells drawn from averages (n, G); `codes` and `groups` are those of the averages."""
-    shares = values / values.sum(axis=1, keepdims=True)
-    each = int(np.clip(DRAWN_CELLS // len(shares), 10, MOST_DRAWN))
-    rows = np.repeat(np.arange(len(shares)), each)
+    """A reference of cells drawn from averages (n, G); `codes` are the types of the averages."""
     species = "mouse" if name.startswith("mouse") else "human"
-    counts = draw_cells(shares, each)
-    training = _training(Features(genes, genes), counts, labels, terms, codes[rows], groups[rows], species)
-    return Reference(name, training, broad, Averages(shares, codes))
+    training = drawn_training_set(values, codes, Features(genes, genes), _types(labels, terms), species=species)
+    return Reference(name, training, broad, Averages(values / values.sum(axis=1, keepdims=True), codes))
 
 
-def draw_cells(shares: np.ndarray, each: int, *, seed: int = 0) -> sp.csr_matrix:
-    """So many cells of each average, one average after the other: Poisson, log-normal noise of genes and of depth."""
-    rng = np.random.default_rng(seed)
-    blocks = []
-    for average in shares:
-        noisy = average * rng.lognormal(0, GENE_NOISE, (each, len(average)))
-        umis = DRAWN_UMIS * rng.lognormal(0, DEPTH_NOISE, (each, 1))
-        blocks.append(sp.csr_matrix(rng.poisson(noisy / noisy.sum(axis=1, keepdims=True) * umis).astype(np.int32)))
-    return sp.csr_matrix(sp.vstack(blocks))
-
-
-def _training(
-    features: Features,
-    counts: sp.csr_matrix,
-    labels: np.ndarray,
-    terms: np.ndarray,
-    codes: np.ndarray,
-    groups: np.ndarray,
-    species: str,
-) -> TrainingSet:
-    sizes = np.bincount(codes, minlength=len(labels))
-    types = tuple(
-        ReferenceType(label, term or label, n_cells=size)
-        for label, term, size in zip(labels.tolist(), terms.tolist(), sizes.tolist(), strict=True)
+def _types(labels: np.ndarray, terms: np.ndarray) -> tuple[ReferenceType, ...]:
+    """With the packaged names above them; a label without a term stands for itself alone."""
+    ontology = load_ontology()
+    above = with_shared_terms([load_levels().of(term, ontology) for term in terms.tolist()], ontology)
+    return tuple(
+        ReferenceType(label, term or label, names.broad, names.coarse, names.broad_id, names.coarse_id)
+        for label, term, names in zip(labels.tolist(), terms.tolist(), above, strict=True)
     )
-    return TrainingSet(features, counts, types, codes.astype(np.int32), groups.astype(np.int32), species)
 
 
 # samples

@@ -1,18 +1,18 @@
-"""Names cells by CellTypist, singler, scanpy's ingest and PCA + kNN; run by the interpreter of an environment with them.
+"""Names cells by CellTypist, singler, scanpy's ingest and PCA + kNN; run by the Python of an environment with them.
 
     python run_peers.py FOLDER ...
 
 Each folder holds `told.json` (genes, number of types, names of the variants), `reference.npz` and `reference_codes.npy`
 (labelled cells), `query-<variant>.npz` (counts of the same genes) and perhaps `averages.npz` and `averages_codes.npy`.
 It gets `answers-<method>-<variant>.npz` (codes; confidence and posterior where the method has them) and `peers.json`:
-per method the CPU seconds of fit and per variant of classify, or why it failed. One thread; seeds are fixed.
+per method the CPU seconds of fit and per variant of classify, or why it failed. Seeds are fixed; the caller sees to one
+thread.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 import traceback
@@ -20,9 +20,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[variable] = "1"
 
 import anndata
 import celltypist
