@@ -132,6 +132,7 @@ def pca_knn(counts: sp.csr_matrix, codes: np.ndarray) -> Classify:
     return classify
 
 
+USUAL = ("CellTypist", "singler", "scanpy ingest", "PCA + kNN")  # the others when asked for
 METHODS: dict[str, Callable[..., Classify]] = {
     "CellTypist": celltypist_of(feature_selection=False),
     "CellTypist, feature selection": celltypist_of(feature_selection=True),
@@ -159,6 +160,7 @@ def run(folder: Path) -> None:
                 answers = classify(query)
                 records[name]["classify_s"][variant] = time.process_time() - started
                 np.savez(folder / f"answers-{name}-{variant}.npz", **answers)
+            print(folder.name, name, records[name], file=sys.stderr, flush=True)
         except Exception as exc:  # whatever a peer ends with goes into the record
             traceback.print_exc()
             records[name]["failed"] = f"{type(exc).__name__}: {exc}"
@@ -166,15 +168,16 @@ def run(folder: Path) -> None:
 
 
 def _fits(folder: Path) -> Iterator[tuple[str, sp.csr_matrix, np.ndarray, Callable[..., Classify]]]:
-    chosen = json.loads((folder / "told.json").read_text(encoding="utf-8"))["methods"]
+    chosen = json.loads((folder / "told.json").read_text(encoding="utf-8"))["methods"] or [*USUAL, *OF_AVERAGES]
     counts, codes = sp.load_npz(folder / "reference.npz"), np.load(folder / "reference_codes.npy")
-    for name, fit in METHODS.items():
-        if not chosen or name in chosen:
-            yield name, counts, codes, fit
+    for name in chosen:
+        if name in METHODS:
+            yield name, counts, codes, METHODS[name]
     if (folder / "averages.npz").exists():
         averages = sp.load_npz(folder / "averages.npz"), np.load(folder / "averages_codes.npy")
-        for name, fit in OF_AVERAGES.items():
-            yield name, *averages, fit
+        for name in chosen:
+            if name in OF_AVERAGES:
+                yield name, *averages, OF_AVERAGES[name]
 
 
 if __name__ == "__main__":
