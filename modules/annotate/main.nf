@@ -89,12 +89,12 @@ workflow ANNOTATE {
 
     placed = PLACE.out.placed.map { meta, folder -> [meta.id, folder] }
     views = planned.join(labels).join(placed).branch { _id, _sample, plan, _matrix, _labels, _placed ->
-        exported: parsed(plan).h5ad
+        exported: ['h5ad', 'spatialdata'].any { name -> parsed(plan)[name] }
         plain: true
     }
-    EXPORT(views.exported.map { id, _sample, plan, matrix, found, places -> [[id: id], matrix, plan, found, places] })
+    EXPORT(views.exported.map { id, sample, plan, matrix, found, places -> [[id: id], matrix, plan, found, places, sample.roles, sample.beside] })
     more = views.plain.map { view -> [view[0], []] }                     // [id, further files of outs/]
-        .mix(EXPORT.out.h5ad.map { meta, file -> [meta.id, file] })
+        .mix(EXPORT.out.files.map { meta, files -> [meta.id, files] })
     REPORT(
         planned.join(tables).join(placed).join(loupes).join(more).map { id, sample, plan, _matrix, found, places, loupe, cloupe, files ->
             [[id: id], plan, found, places, loupe, [files, cloupe].flatten(), sample.roles, sample.beside, quoted(command(sample))]

@@ -43,7 +43,6 @@ GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
 TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME, RESULTS_NAME)
 SHOWING = ("cloupe", "place", "export", "report")  # the stages on all models together
 CLOUD_FAILURES = (CloudError, TokenError, ModelError)  # what preflight let pass, and the service then refused
-REPORT_FILES = ("web_summary_cell_types.html", "loupe_cell_types.csv", "metrics.json", "provenance.json")
 
 
 def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateResult:
@@ -120,8 +119,9 @@ def _show(
     if request.cloupe is not None:
         run.stage("cloupe", loupe / ALERTS_NAME, cloupe_stage, plan, tables, request.cloupe, request.loupe_tools, loupe)
     run.stage("place", places, place_stage, matrix, plan, tables, beside, placed, loupe=told)
-    if plan.h5ad:
-        run.stage("export", h5ad, export_stage, matrix, plan, tables, places, h5ad)
+    if plan.h5ad or plan.spatialdata:
+        options = {"places_path": places, "beside": beside}
+        run.stage("export", h5ad, export_stage, matrix, plan, tables, exported, **options)
     run.stage(
         "report",
         metrics,
@@ -165,7 +165,10 @@ def _published(run: RunFolder, folders: Sequence[Path]) -> dict[Path, Path]:
     """Stage files and their places under outs/; `folders` are those of the models that are done."""
     found = sorted(path for folder in folders for path in folder.iterdir())
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
-    placed = {path: path.relative_to(run.stages / "place") for path in sorted((run.stages / "place").glob("*/*/*"))}
-    summaries = [run.stages / "report" / name for name in REPORT_FILES]
-    summaries += [run.stages / "cloupe" / CLOUPE_NAME, run.stages / "export" / H5AD_NAME]
-    return tables | placed | {path: Path(path.name) for path in summaries if path.is_file()}
+    shown = {
+        path: path.relative_to(run.stages / stage)
+        for stage, pattern in (("place", "*/*/*"), ("export", "**/*"), ("report", "**/*"), ("cloupe", CLOUPE_NAME))
+        for path in sorted((run.stages / stage).glob(pattern))
+        if path.is_file() and path.suffix != ".done"
+    }
+    return tables | shown

@@ -230,6 +230,12 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
         help="Space Ranger's folder 'spatial': tissue image, scale factors [default: the one beside the matrix]",
     )
     add("--h5ad", action="store_true", help="write annotated.h5ad, too: counts, labels and places for scanpy")
+    add(
+        "--spatialdata",
+        action="store_true",
+        help="write annotated.zarr, too, for SpatialData: the same, outlines and tissue image",
+    )
+    add("--figures", action="store_true", help="write figures for a paper, too, as SVG and PNG, of each model")
     add("--models-dir", metavar="DIR", type=Path, help=MODELS_DIR_HELP)
     add(
         "--partition-size",
@@ -356,8 +362,11 @@ def _stage_commands(commands: Any) -> None:
     placing.set_defaults(command=_place)
 
     exporting = stage(
-        "export", "write the sample with its labels as .h5ad", "matrix", "plan", "cell-types-dir", "places", "output"
+        "export",
+        "write the sample with its labels as .h5ad or SpatialData",
+        *("matrix", "plan", "cell-types-dir", "places", "output-dir"),
     )
+    _beside_option(exporting)
     exporting.set_defaults(command=_export)
 
     reporting = stage("report", "write the page and the sample's summary files", "plan", "cell-types-dir", "output-dir")
@@ -419,8 +428,9 @@ def _annotate(options: argparse.Namespace) -> None:
         return
     result = annotate(request, command_line=options.command_line)
     print("\nOutputs:")
-    for path in sorted(path for path in result.outs.rglob("*") if path.is_file()):
-        print(f"- {path}")
+    for path in sorted(path for path in result.outs.rglob("*") if path.is_file() or path.suffix == ".zarr"):
+        if not any(folder.suffix == ".zarr" for folder in path.parents):
+            print(f"- {path}")
     alerts = result.metrics["alerts"]
     print("\nAlerts:" if alerts else "\nAlerts: none")
     for alert in alerts:
@@ -579,8 +589,11 @@ def _place(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    plan = read_plan(options.plan)
-    stages.export_stage(options.matrix, plan, options.cell_types_dir, options.places, options.output)
+    _make_folder(options.output_dir)
+    plan, beside = read_plan(options.plan), dict(options.beside or ())
+    stages.export_stage(
+        options.matrix, plan, options.cell_types_dir, options.output_dir, places_path=options.places, beside=beside
+    )
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -138,13 +138,17 @@ def _annotate_positions(
 
 
 def _add_points(outlines: Outlines, xy: np.ndarray | None) -> None:
-    """Points as squares, so large that they fill about half of the area they lie in."""
+    """Points as squares that can be seen."""
     if xy is None:
         return
     rows = np.flatnonzero(np.isfinite(xy).all(axis=1))
     if len(rows):
-        area = float(np.prod(np.ptp(xy[rows], axis=0)))
-        outlines.add_squares(rows, xy[rows], max(np.sqrt(POINT_SHARE * area / len(rows)), 1e-6))
+        outlines.add_squares(rows, xy[rows], point_side(xy[rows]))
+
+
+def point_side(xy: np.ndarray) -> float:
+    """The side of squares that, one at each point, fill about half of the area that they lie in."""
+    return max(float(np.sqrt(POINT_SHARE * np.prod(np.ptp(xy, axis=0)) / len(xy))), 1e-6)
 
 
 def _annotate_mappings(path: Path, barcodes: np.ndarray, labels: CellLabels, folder: Path) -> None:

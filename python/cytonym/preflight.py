@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,27 @@ def _named_files(request: AnnotateRequest) -> tuple[tuple[str, Path | None], ...
     )
 
 
+def _check_extras(request: AnnotateRequest) -> None:
+    """Whether the optional packages that the request needs are here."""
+    needed = {
+        "spatialdata": (request.spatialdata, "spatialdata"),
+        "figures": (request.figures, "matplotlib"),
+    }
+    for extra, (wanted, package) in needed.items():
+        if wanted and find_spec(package) is None:
+            raise CytonymError(
+                f"--{extra} needs the package {package}, which is not installed: pip install 'cytonym[{extra}]', "
+                f"or go without --{extra}."
+            )
+
+
 def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Path] | None = None) -> Plan:
     """The plan of a good request, also written to `folder/plan.json`; with it `folder/matrix.h5` if one is needed.
 
     `beside`: the files beside the matrix by role, where the caller has found them; None: they are looked for.
     """
     check_request(request)
+    _check_extras(request)
     models_dir, token_path = request.models_dir or models_home(), request.tenx_cloud_token_path
     named = named_models(request.cell_annotation_model, models_dir, with_token=token_path is not None)
     cloud = [model.card for model in named if is_cloud(model.card)]
@@ -116,6 +132,8 @@ def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Pa
         skip=tuple(s for s in SKIPPABLE_STAGES if s in request.skip or (s == "diffexp" and info.fractional)),
         embeddings=request.embeddings,
         h5ad=request.h5ad,
+        spatialdata=request.spatialdata,
+        figures=request.figures,
         beside=planned,
         cloupe_group_name=request.cloupe_group_name,
         alerts=(*located.alerts, *alerts),

@@ -20,7 +20,7 @@ from .classify import classify
 from .cloupe import BETA_GROUP, PLAIN_GROUP, PROJECTION_NAME, annotate_cloupe, find_programs
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
-from .export import export
+from .export import LabelledCells, export_h5ad, export_spatialdata
 from .fit import fit
 from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
 from .io.bundle import BACKEND
@@ -47,6 +47,8 @@ DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 PLACES_NAME = "places.h5"
 H5AD_NAME = "annotated.h5ad"
 ALERTS_NAME = "alerts.json"
+SPATIALDATA_NAME = "annotated.zarr"
+OUTLINES = {"cells": "cell_segmentations", "nuclei": "nucleus_segmentations"}  # shapes of SpatialData and their files
 
 
 def planned_job(plan: Plan, model: str) -> Job:
@@ -209,13 +211,32 @@ def place_stage(
     write_places(folder / PLACES_NAME, places)
 
 
-def export_stage(matrix_path: Path, plan: Plan, cell_types_dir: Path, places_path: Path, output: Path) -> None:
-    """Writes the sample with all its labels as one .h5ad file."""
-    tables = [
-        (job.card, read_compact(cell_types_dir / job.card.folder / CELL_TYPES_NAME))
-        for job in _done(plan, cell_types_dir)
-    ]
-    export(output, open_matrix(matrix_path, plan), tables, read_places(places_path))
+def export_stage(
+    matrix_path: Path,
+    plan: Plan,
+    cell_types_dir: Path,
+    folder: Path,
+    *,
+    places_path: Path,
+    beside: Mapping[str, Path],
+) -> None:
+    """Writes the sample with all its labels into `folder`, as .h5ad, as SpatialData, or both, as planned."""
+    cells = LabelledCells.of(
+        [(job.card, read_compact(_table(cell_types_dir, job))) for job in _done(plan, cell_types_dir)]
+    )
+    matrix, files = open_matrix(matrix_path, plan), planned_files(beside, plan.beside)
+    views = _views(places_path, files)
+    if plan.h5ad:
+        export_h5ad(folder / H5AD_NAME, matrix, cells, views.places)
+    if plan.spatialdata:
+        export_spatialdata(
+            folder / SPATIALDATA_NAME,
+            matrix,
+            cells,
+            views,
+            outlines={name: files[role] for name, role in OUTLINES.items() if role in files},
+            spot_diameter=_factors(files).get("spot_diameter_fullres"),
+        )
 
 
 def report_stage(
@@ -247,9 +268,13 @@ def report_stage(
 
 
 def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:
-    factors = read_scalefactors(beside["scalefactors"]) if "scalefactors" in beside else {}
+    factors = _factors(beside)
     for role in ("hires_image", "lowres_image"):
         scale = factors.get(f"tissue_{role.removesuffix('_image')}_scalef")
         if role in beside and scale:
             return Views(read_places(places_path), beside[role], scale, factors.get("microns_per_pixel"))
     return Views(read_places(places_path), microns_per_pixel=factors.get("microns_per_pixel"))
+
+
+def _factors(beside: Mapping[str, Path]) -> dict[str, float]:
+    return read_scalefactors(beside["scalefactors"]) if "scalefactors" in beside else {}

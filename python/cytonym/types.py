@@ -57,6 +57,8 @@ class AnnotateRequest:
     cell_segmentations: Path | None = None  # GeoJSON; None: the one beside the matrix, if any
     spatial: Path | None = None  # Space Ranger's folder of that name; None: the one beside the matrix, if any
     h5ad: bool = False
+    spatialdata: bool = False
+    figures: bool = False
     models_dir: Path | None = None
     partition_size: int = 131_072  # cells
     localcores: int | None = None
@@ -183,6 +185,8 @@ class Plan:
     skip: tuple[str, ...] = ()
     embeddings: bool = False
     h5ad: bool = False
+    spatialdata: bool = False
+    figures: bool = False
     beside: dict[str, BesideFile] = field(default_factory=dict)  # by role, see beside.py
     cloupe_group_name: str | None = None
     alerts: tuple[Alert, ...] = ()

@@ -37,7 +37,17 @@ SAMPLE_OPTIONS = (
     "cell_segmentations",
     "spatial",
 )
-RUN_OPTIONS = ("skip", "embeddings", "h5ad", "markers_only", "partition_size", "tenx_cloud_token_path", "loupe_tools")
+RUN_OPTIONS = (
+    "skip",
+    "embeddings",
+    "h5ad",
+    "spatialdata",
+    "figures",
+    "markers_only",
+    "partition_size",
+    "tenx_cloud_token_path",
+    "loupe_tools",
+)
 IN_SPACERANGER_DIR = tuple(f"{folder}{name}" for folder in ("", "outs/") for name in (CELLS_IN_OUTS, BINS_IN_OUTS))
 BESIDE = {  # where files beside a matrix are looked for; as `locate_beside` does it
     "matrices": list(SPACE_RANGER_NAMES),

@@ -12,7 +12,7 @@ from cytonym.annotate import annotate
 from cytonym.colours import type_colours
 from cytonym.demo_outs import make_outs
 from cytonym.errors import InputError
-from cytonym.export import export
+from cytonym.export import LabelledCells, export_h5ad
 from cytonym.io.cell_types_csv import read_compact, write_cell_types
 from cytonym.matrix import in_memory
 from cytonym.types import AnnotateRequest, ModelCard, Places
@@ -44,7 +44,7 @@ def test_anndata_reads_what_was_written(tmp_path):
         write_cell_types(paths[-1], table(*coarse))
     xy = np.array([[1, 2], [np.nan, np.nan], [5, 6]], dtype=np.float32)
     models = [(CARD, read_compact(paths[0])), (OTHER, read_compact(paths[1]))]
-    export(tmp_path / "x.h5ad", matrix, models, Places(xy=xy))
+    export_h5ad(tmp_path / "x.h5ad", matrix, LabelledCells.of(models), Places(xy=xy))
     found = anndata.read_h5ad(tmp_path / "x.h5ad")
     assert found.X.toarray().tolist() == counts.tolist()
     assert found.obs_names.tolist() == matrix.barcodes().tolist()

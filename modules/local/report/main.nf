@@ -14,7 +14,7 @@ process REPORT {
     """
     mkdir -p outs/cell_types
     for tables in tables/* ${placed}/cell_types; do cp -rL "\$tables"/. outs/cell_types; done
-    if [ -d more ]; then cp -L more/* outs; fi
+    if [ -d more ]; then cp -rL more/* outs; fi
     cytonym report --plan ${plan} --cell-types-dir outs/cell_types --output-dir outs --places ${placed}/places.h5 ${loupe ? "--loupe ${loupe}" : ''} ${files} --cmdline ${command}
     """
 

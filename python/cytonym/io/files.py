@@ -34,6 +34,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder: a path that becomes `path` on success, in place of one that is there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        shutil.rmtree(path, ignore_errors=True)
+        aside.replace(path)
+    except OSError as exc:
+        raise output_error(path, exc) from exc
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def output_error(path: Path, exc: OSError) -> OutputError:
     """The reason why `path` could not be written, and what to do about it."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -28,7 +28,7 @@ def write_h5ad(
     obsm: Mapping[str, np.ndarray],
     colours: Mapping[str, Iterable[str]],
 ) -> None:
-    """`obs` has a row per cell in matrix order: categories, numbers. `colours`: of each column's categories."""
+    """`obs` has a row per cell in matrix order: categories, numbers. `colours`: texts under their names in `uns`."""
     with written_h5(path) as (file, disk):
         _tag(file, "anndata", "0.1.0")
         _write_counts(file, matrix, disk)
@@ -40,7 +40,7 @@ def write_h5ad(
         for name, array in obsm.items():
             _tag(file.create_dataset(f"obsm/{name}", data=array, **PACKED), "array", "0.2.0")
         for name, values in colours.items():
-            _write_texts(file["uns"], f"{name}_colors", np.array(list(values), dtype=object))
+            _write_texts(file["uns"], name, np.array(list(values), dtype=object))
 
 
 def _write_counts(file: h5py.File, matrix: CountMatrix, disk: Disk) -> None:

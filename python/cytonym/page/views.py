@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..colours import COLOURED_LEVELS
-from ..errors import InputError
+from ..io.tissue_image import read_image
 from ..types import Places, TissueMap
 
 NO_CELL, OTHER = 255, 254  # codes of a pixel without a cell, and of types beyond the most frequent
@@ -113,26 +113,28 @@ def _tissue(views: Views) -> dict[str, Any] | None:
     return {
         "width": width,
         "height": height,
-        "image": None if views.image is None else _image(views.image, raster, views.image_scale),
+        "image": _image_address(views, raster),
         "pixels_per_micron": None if not microns else float(f"{raster.scale / microns:.6g}"),
     }
 
 
-def _image(path: Path, raster: TissueMap, scale: float) -> str:
-    """The part of the image that lies under the map, at the map's size, as a data address."""
+def _image_address(views: Views, raster: TissueMap) -> str | None:
+    if views.image is None:
+        return None
+    packed = io.BytesIO()
+    image_under(raster, views.image, views.image_scale).save(packed, "WEBP", quality=IMAGE_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+
+
+def image_under(raster: TissueMap, path: Path, scale: float) -> Image.Image:
+    """The part of the image that lies under the map, at the map's size; `scale`: image pixels a full-resolution one."""
     height, width = raster.cells.shape
     left, top = raster.left * scale, raster.top * scale
     box = (left, top, left + width / raster.scale * scale, top + height / raster.scale * scale)
-    try:
-        with Image.open(path) as opened:
-            whole = tuple(round(edge) for edge in box)
-            part = Image.new("RGB", (max(1, whole[2] - whole[0]), max(1, whole[3] - whole[1])), PAPER)
-            part.paste(opened.convert("RGB"), (-whole[0], -whole[1]))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
-        raise InputError(f"{path} cannot be read as an image: {exc}") from exc
-    packed = io.BytesIO()
-    part.resize((width, height), Image.Resampling.LANCZOS).save(packed, "WEBP", quality=IMAGE_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+    whole = tuple(round(edge) for edge in box)
+    part = Image.new("RGB", (max(1, whole[2] - whole[0]), max(1, whole[3] - whole[1])), PAPER)
+    part.paste(read_image(path), (-whole[0], -whole[1]))
+    return part.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _packed(values: np.ndarray) -> str:
