@@ -18,9 +18,11 @@ from .backends.tenx_cloud import is_cloud
 from .beside import planned_files, read_scalefactors
 from .classify import classify
 from .cloupe import BETA_GROUP, PLAIN_GROUP, PROJECTION_NAME, annotate_cloupe, find_programs
+from .colours import run_colours
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
 from .export import LabelledCells, export_h5ad, export_spatialdata
+from .figures import write_figures
 from .fit import fit
 from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
 from .io.bundle import BACKEND
@@ -47,6 +49,7 @@ DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 PLACES_NAME = "places.h5"
 H5AD_NAME = "annotated.h5ad"
 ALERTS_NAME = "alerts.json"
+FIGURES_NAME = "figures"
 SPATIALDATA_NAME = "annotated.zarr"
 OUTLINES = {"cells": "cell_segmentations", "nuclei": "nucleus_segmentations"}  # shapes of SpatialData and their files
 
@@ -249,7 +252,7 @@ def report_stage(
     beside: Mapping[str, Path] | None = None,
     loupe: Path | None = None,
 ) -> None:
-    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`.
+    """Writes the page (unless skipped), the Loupe table, metrics and provenance into `folder`; figures as planned.
 
     The page shows where cells lie if `places_path` is given, over the tissue image that is `beside` the matrix, and
     the alerts of the stage cloupe if its folder is given.
@@ -262,7 +265,12 @@ def report_stage(
         inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
     if not inputs:
         raise InputError(f"{cell_types_dir} holds no model's results: there is nothing to report.")
-    views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else None
+    views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else Views()
+    if plan.figures:
+        colours = run_colours([model.cell_types for model in inputs])
+        for model in inputs:
+            figures = folder / "cell_types" / model.job.card.folder / FIGURES_NAME
+            write_figures(figures, model.cell_types, views, colours)
     alerts = [] if loupe is None else [Alert(**alert) for alert in _read_json(loupe / ALERTS_NAME)]
     write_report(folder, report(plan, inputs, command_line=command_line, views=views, alerts=alerts))
 

@@ -20,7 +20,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
 FOLDERS = {"seven": {"Markers", "Azimuth"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
-RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad")
+RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad", "--figures")
 
 
 def shell_outs(folder: Path, sample: str, matrix: str, *options: str) -> Path:
@@ -35,7 +35,8 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.suffix in (".csv", ".npz", ".geojson", ".parquet", ".cloupe"))
+    kinds = (".csv", ".npz", ".geojson", ".parquet", ".cloupe", ".svg", ".png")
+    found = (path for path in folder.rglob("*") if path.suffix in kinds)
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
