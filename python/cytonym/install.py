@@ -124,6 +124,11 @@ def _card(version: str, network: Graph, sources: tuple[SourceFile, ...]) -> Mode
             "Names cells of any human tissue by a neural network of the Satija Lab, at several levels of detail. "
             "Runs offline."
         ),
+        reliability=(
+            "Its confidence is the network's probability of the deepest level given, calibrated by its makers. "
+            "How far that holds for segmented cells of a tissue section is not measured. "
+            "Types that it was not trained on are named after the nearest one."
+        ),
         columns=COLUMNS,
         doi=DOI,
         embedding_size=embedding_size(network),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from .alerts import model_alerts, sample_alerts
 from .errors import CytonymError
 from .io.files import write_json, write_text
 from .io.loupe_csv import loupe_table, write_loupe_csv
@@ -16,7 +17,7 @@ from .page import render_page
 from .page.data import page_data
 from .page.views import Views
 from .schemas import first_problem
-from .types import Alert, DiffExp, Job, ModelCard, Plan
+from .types import DiffExp, Job, ModelCard, Plan
 
 PAGE_NAME = "web_summary_cell_types.html"
 LOUPE_NAME = "loupe_cell_types.csv"
@@ -45,6 +46,7 @@ class ReportInput:
     cell_types: pd.DataFrame  # cell_types.csv
     metrics: dict[str, Any]  # model_metrics.json
     diffexp: DiffExp | None  # None: skipped, or fewer than two groups
+    evidence: pd.DataFrame | None = None  # evidence.csv, of models that tell it
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def report(
 
 def sample_metrics(plan: Plan, models: Sequence[ReportInput], alerts: Sequence[Alert]) -> dict[str, Any]:
     """metrics.json: the sample, all alerts (those of a model with its name), each model's own metrics."""
-    told = [asdict(alert) for alert in (*plan.alerts, *alerts, *_failure_alerts(plan, models))]
+    told = [asdict(alert) for alert in (*plan.alerts, *alerts, *sample_alerts(plan, models))]
     for model in models:
-        own = [*model.metrics.get("alerts", []), *(asdict(alert) for alert in _diffexp_alerts(plan, model))]
+        own = [*model.metrics.get("alerts", []), *map(asdict, model_alerts(plan, model))]
         told += [{**alert, "model": model.job.card.name} for alert in own]
     return {
         "id": plan.id,
@@ -137,24 +139,6 @@ def write_report(folder: Path, report: Report) -> None:
     write_loupe_csv(folder / LOUPE_NAME, report.loupe)
     write_json(folder / PROVENANCE_NAME, report.provenance)
     write_json(folder / METRICS_NAME, report.metrics)
-
-
-def _failure_alerts(plan: Plan, models: Sequence[ReportInput]) -> list[Alert]:
-    """Planned models that brought nothing: only those of 10x Cloud may fail without ending the run."""
-    done = {model.job.card.name for model in models}
-    message = "{} could not annotate the sample. The log says why; the same command tries again."
-    return [
-        Alert("ERROR", "No cell annotations produced", message.format(job.card.title))
-        for job in plan.jobs
-        if job.card.name not in done
-    ]
-
-
-def _diffexp_alerts(plan: Plan, model: ReportInput) -> list[Alert]:
-    if model.diffexp is not None or "diffexp" in plan.skip:
-        return []
-    message = "Differential expression compares types, and the cells fall into fewer than two groups."
-    return [Alert("WARN", "No differential expression", message)]
 
 
 def _check(value: dict[str, Any], schema: str) -> None:

@@ -29,7 +29,7 @@ from .io.bundle import BACKEND
 from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
-from .io.evidence_csv import write_evidence
+from .io.evidence_csv import read_evidence, write_evidence
 from .io.files import copy_file, write_json
 from .io.places_h5 import read_places, write_places
 from .models import model_of
@@ -261,8 +261,9 @@ def report_stage(
     inputs = []
     for job in _done(plan, cell_types_dir):
         metrics, table = _metrics(cell_types_dir, job), read_cell_types(_table(cell_types_dir, job))
-        tested = cell_types_dir / job.card.folder / DIFFEXP_NAME
-        inputs.append(ReportInput(job, table, metrics, read_diffexp(tested) if tested.is_file() else None))
+        tested, told = (cell_types_dir / job.card.folder / name for name in (DIFFEXP_NAME, EVIDENCE_NAME))
+        diffexp_found = read_diffexp(tested) if tested.is_file() else None
+        inputs.append(ReportInput(job, table, metrics, diffexp_found, read_evidence(told) if told.is_file() else None))
     if not inputs:
         raise InputError(f"{cell_types_dir} holds no model's results: there is nothing to report.")
     views = _views(places_path, planned_files(beside or {}, plan.beside)) if places_path else Views()

@@ -102,6 +102,7 @@ class ModelCard:
     description: str
     columns: tuple[str, ...]  # the model's own columns of cell_types.csv, in order
     banner: str = ""  # disclaimer at the top of the page
+    reliability: str = ""  # what its confidence means, for people
     doi: str = ""  # of the published weights
     embedding_size: int = 0  # numbers a cell that --embeddings writes; 0: none
     takes_normalised: bool = False  # works without raw counts, too

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_report import CARD, made_plan, made_table
+from test_report import CARD, made_diffexp, made_plan, made_table
 
 from browser import CHROMIUM, Browser, browser
+from cytonym.io.diffexp_csv import write_diffexp
+from cytonym.io.evidence_csv import EVIDENCE_COLUMNS, write_evidence
 from cytonym.io.places_h5 import write_places
 from cytonym.page.views import agreement, type_codes
-from cytonym.stages import CELL_TYPES_NAME, METRICS_NAME, report_stage
+from cytonym.stages import CELL_TYPES_NAME, DIFFEXP_NAME, EVIDENCE_NAME, METRICS_NAME, report_stage
 from cytonym.types import BesideFile, Job, Places, Projection, TissueMap
 
 CANVASES = "[...document.querySelectorAll('[role=tabpanel]:not([hidden]) canvas')]"
@@ -44,6 +46,16 @@ def test_agreement_counts_pairs_of_types() -> None:
     assert cells["T cell", "T cell"] == 12 and cells["T cell", "B cell"] == 0 and cells["Unassigned", "other"] == 2
 
 
+def made_evidence() -> list[dict[str, object]]:
+    """CD3E of T cells is on in cluster 0, of 4 cells, and off in cluster 1, of 8; MS4A1 of B cells in cluster 2."""
+    rows = [
+        (0, "T cell", "CL:0000084", 4, 1.0, 0.9, "CD3E:2.5", "CD3E", ""),
+        (1, "T cell", "CL:0000084", 8, 0.5, 0.6, "", "", "CD3E"),
+        (2, "B cell", "CL:0000236", 6, 1.0, 0.8, "MS4A1:4.0", "MS4A1", ""),
+    ]
+    return [dict(zip(EVIDENCE_COLUMNS, row, strict=True)) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of 30 cells on a map of 30 columns, over a tissue image, and in a UMAP."""
@@ -53,6 +65,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "tables" / job.card.folder).mkdir(parents=True)
         made_table().to_csv(folder / "tables" / job.card.folder / CELL_TYPES_NAME, index=False)
         (folder / "tables" / job.card.folder / METRICS_NAME).write_text("{}")
+    write_evidence(folder / "tables" / CARD.folder / EVIDENCE_NAME, made_evidence())
+    write_diffexp(folder / "tables" / CARD.folder / DIFFEXP_NAME, made_diffexp())
     raster = np.repeat(np.arange(30, dtype=np.int32)[None, :], 20, axis=0).repeat(10, axis=1)
     raster[:5] = -1
     xy = np.stack([np.arange(30), np.arange(30) % 7], axis=1).astype(np.float32)
@@ -112,6 +126,26 @@ def test_everything_can_be_clicked(tab: Browser, page: Path, scheme: str) -> Non
     tab.painted()
     assert tab.errors == []
     assert set(tab.requests) == {page.as_uri()}
+
+
+def test_evidence_stands_beside_features_and_sorts(tab: Browser, page: Path) -> None:
+    """By cells, most first; a click on a head sorts by it, a second one turns it round."""
+    tab.open(page)
+    text = "(selector) => [...document.querySelectorAll(selector)].map((node) => node.innerText.trim())"
+    rows = tab.run(f"({text})('.best tbody tr')")
+    assert next(row for row in rows if row.startswith("T cell")).split() == [
+        *("T", "cell", "CD3E", "On", "CD3E", "Stand", "out", "CD3E", "(2.5)")
+    ]
+    assert tab.run(f"({text})('.marker')") == ["marker of B cell", "marker of T cell"]
+    clusters = f"({text})('.evidence tbody td:first-child')"
+    tab.run("document.querySelector('details:has(.evidence) summary').click()")
+    assert tab.run(clusters) == ["1", "2", "0"]
+    for wanted in (["0", "2", "1"], ["1", "2", "0"]):
+        tab.run("document.querySelector('[data-evidence=mean_confidence]').click()")
+        assert tab.run(clusters) == wanted
+    tab.run("document.querySelector('[data-evidence=cell_type]').click()")
+    assert tab.run(clusters)[0] == "2"
+    assert tab.errors == []
 
 
 def test_boxes_show_and_hide_their_type(tab: Browser, page: Path) -> None:

@@ -38,6 +38,11 @@ CARD = ModelCard(
         "Names cells from a curated table of marker genes and from the sample's own structure. "
         "Runs offline; needs no reference and no tissue."
     ),
+    reliability=(
+        "Its confidence is the probability that the name is right, calibrated on made human tissues: real ones differ. "
+        "Cells of a type that the marker table lacks may be named after the nearest type, and then look sure. "
+        "Check a surprising name against its marker evidence."
+    ),
     columns=(ONTOLOGY_ID, "confidence", "broad_confidence", "coarse_confidence", "reason"),
 )
 

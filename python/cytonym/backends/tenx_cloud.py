@@ -31,6 +31,10 @@ CARD = ModelCard(
     version="of the service",
     licence="End User License Agreement of 10x Genomics",
     description="A model that 10x Genomics runs: the count matrix was sent there, and the labels came back.",
+    reliability=(
+        "The service gives no probability. Its table counts the reference cells that a name rests on; "
+        "what its reference lacks is named after the nearest type there."
+    ),
     columns=(),  # whatever the service delivers
 )
 

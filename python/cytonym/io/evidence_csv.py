@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..errors import InputError
 from .files import written_whole
 
 EVIDENCE_COLUMNS = (
@@ -27,3 +28,12 @@ def write_evidence(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The rows as CSV; the header alone where no cell was named."""
     with written_whole(path) as aside:
         pd.DataFrame(list(rows), columns=list(EVIDENCE_COLUMNS)).to_csv(aside, index=False, lineterminator="\n")
+
+
+def read_evidence(path: Path) -> pd.DataFrame:
+    """The table; genes and names as text, an empty field as "". InputError if it is no such file."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        return table[list(EVIDENCE_COLUMNS)]
+    except (OSError, ValueError, KeyError) as exc:
+        raise InputError(f"{path} cannot be read as the evidence of a marker model: {exc}") from exc

@@ -26,6 +26,7 @@ MEAN_COUNTS, MEAN_COUNTS_HD = 1.0, 0.1  # Space Ranger's cut-offs of top feature
 FEATURE_BUDGET = 10_000  # pairs of types times features of a type
 MOST_FEATURES = 50  # of a type
 NAMED_FEATURES = 10  # of a type, in its short list
+MOST_EVIDENCE = 300  # rows, each of a type in a cluster
 SIGNIFICANT = 0.1
 DIGITS = 4
 
@@ -65,7 +66,9 @@ def _model(plan: Plan, model: ReportInput, metrics: dict[str, Any]) -> dict[str,
         "levels": [level_view(table, level) for level in FINER if f"{level}_cell_type" in table],
         "level": opening_level(table),
         "reasons": reasons(table),
+        "reliability": reliability(model),
         "markers": model.metrics.get("top_markers", {}),
+        "evidence": None if model.evidence is None else evidence_view(model.evidence),
         "features": _features(plan, model.diffexp),
     }
 
@@ -173,6 +176,41 @@ def reasons(table: pd.DataFrame) -> list[tuple[str, int]]:
     counts = table["reason"][table["reason"] != ""].value_counts()
     ranked = sorted(((str(name), int(count)) for name, count in counts.items()), key=lambda r: (-r[1], r[0]))
     return ranked[:MOST_SUBTYPES]
+
+
+def reliability(model: ReportInput) -> list[str]:
+    """Sentences on what the model's confidence is worth here; none where nothing can be said."""
+    table, told = model.cell_types, [model.job.card.reliability]
+    level = opening_level(table)
+    column = confidence_column(table, level)
+    if column is not None:
+        known = table[column][~table[f"{level}_cell_type"].isin(NO_TYPE)].dropna()
+        if len(known):
+            told.append(
+                f"The mean confidence of the {len(known):,} cells with a {level} type is {known.mean():.2f}: "
+                f"were it exact, about {1 - known.mean():.0%} of these names would be wrong."
+            )
+    return [sentence for sentence in told if sentence]
+
+
+def evidence_view(evidence: pd.DataFrame) -> dict[str, Any]:
+    """The marker evidence by type, over its clusters, and by cluster, most cells first.
+
+    Of a type: [cells, genes up with their largest log2 ratio, defining genes on in any cluster, those on in none].
+    """
+    types = {}
+    for name, rows in evidence.groupby("cell_type", sort=False):
+        up: dict[str, float] = {}
+        for text in " ".join(rows["markers_up"]).split():
+            gene, _, ratio = text.rpartition(":")
+            up[gene] = max(float(ratio), up.get(gene, -math.inf))
+        on = list(dict.fromkeys(" ".join(rows["defining_on"]).split()))
+        off = [gene for gene in dict.fromkeys(" ".join(rows["defining_off"]).split()) if gene not in on]
+        ranked = sorted(up.items(), key=lambda item: (-item[1], item[0]))[:NAMED_FEATURES]
+        types[str(name)] = [int(rows["n_cells"].sum()), ranked, on, off]
+    shown = evidence.sort_values("n_cells", ascending=False, kind="stable").head(MOST_EVIDENCE)
+    columns = [name for name in shown.columns if name != "cell_type_ontology_term_id"]
+    return {"types": types, "columns": columns, "rows": shown[columns].to_numpy().tolist(), "of": len(evidence)}
 
 
 def _features(plan: Plan, diffexp: DiffExp | None) -> dict[str, Any] | None:

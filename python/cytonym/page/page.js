@@ -159,12 +159,13 @@ function umiNumbers(view) {
 
 function confidence(model, view) {
   const groups = view.groups.filter((group) => group.confidence);
-  if (!groups.length) return null;
+  const reliability = model.reliability.map((sentence) => el("p", {}, sentence));
+  if (!groups.length) return reliability.length ? section("Reliability", reliability) : null;
   const rows = groups.map(({ name, confidence: { median, confident, very_confident: sure } }) =>
     el("tr", {}, el("th", { scope: "row" }, swatch(name), name), el("td", { class: "number" }, median.toFixed(2)),
       el("td", { class: "meter-cell" }, el("span", { class: "meter", "aria-hidden": "true" }, el("i", { style: `width:${100 * median}%` }))),
       el("td", { class: "number" }, percent(confident, 1)), el("td", { class: "number" }, percent(sure, 1))));
-  return section("Confidence by cell type",
+  return section("Confidence by cell type", reliability,
     el("table", {}, el("caption", {}, `Of the cells that have one (column ${view.confidence} of cell_types.csv).`),
       headRow(["Type"], ["Median", "number"], [""], ["≥ 0.5", "number"], ["≥ 0.9", "number"]), el("tbody", {}, rows)));
 }
@@ -326,7 +327,8 @@ function agreements(tables) {
 }
 
 function features(model) {
-  if (!model.features) return section("Top Features by Cell Type", el("p", { class: "note" }, "There is nothing to show: the cells fall into fewer than two coarse types, or differential expression was left out."));
+  const nothing = "There is nothing to show: the cells fall into fewer than two coarse types, or differential expression was left out.";
+  if (!model.features) return section("Top Features by Cell Type", el("p", { class: "note" }, nothing), evidence(model));
   const { types, rows, left_out: hidden } = model.features;
   const state = { type: -1, column: 0, part: 0, down: true, text: "", start: 0 };
   const holder = el("div", { class: "screen" });
@@ -361,7 +363,7 @@ function features(model) {
     const page = found.slice(state.start, state.start + PAGE_ROWS);
     const shown = shownTypes();
     const body = page.map((row) =>
-      el("tr", {}, el("th", { scope: "row" }, row[1], row[0] === row[1] ? null : el("small", {}, row[0])),
+      el("tr", {}, el("th", { scope: "row" }, row[1], row[0] === row[1] ? null : el("small", {}, row[0]), markerOf(model, row[1], shown.map((index) => types[index]))),
         shown.flatMap((index) => {
           const [fold, p, grey] = row[index + 2];
           const kind = grey ? "number grey" : "number";
@@ -399,20 +401,72 @@ function features(model) {
   } });
   draw();
   return section("Top Features by Cell Type",
-    bestTable(model.features),
+    bestTable(model),
     el("p", { class: "note screen" }, "Log2 fold change (L2FC) of each type against all other cells, and its adjusted p-value. ",
       "Grey italics: not higher than in other cells, or p of at least 0.1."),
     el("div", { class: "tools" }, el("label", {}, "Type ", chooser), el("label", {}, "Feature ", search),
       hidden ? el("span", { class: "note" }, `${plural(hidden, "more type", "more types")} in the CSV file.`) : null),
-    holder);
+    holder, evidence(model));
 }
 
-function bestTable({ types, best, mean_counts: counts }) {
+function bestTable({ features: { types, best, mean_counts: counts }, evidence: told }) {
   const rows = types.map((name, index) =>
-    el("tr", {}, el("th", { scope: "row" }, swatch(name), name), el("td", {}, best[index].join(", ") || "none")));
-  return el("table", { class: "best" },
-    el("caption", {}, `The ten features with the highest fold change against all other cells (p below 0.1, mean counts of at least ${counts}).`),
-    headRow(["Type"], ["Features"]), el("tbody", {}, rows));
+    el("tr", {}, el("th", { scope: "row" }, swatch(name), name), el("td", {}, best[index].join(", ") || "none"),
+      told ? el("td", {}, markersOf(told.types[name])) : null));
+  const caption = `The ten features with the highest fold change against all other cells (p below 0.1, mean counts of at least ${counts})` +
+    (told ? ", and the model's markers of the type: defining genes found on and off, and markers that stand out, with log2 ratios to other types." : ".");
+  return el("table", { class: "best" }, el("caption", {}, caption),
+    headRow(["Type"], ["Features"], ...(told ? [["Marker evidence"]] : [])), el("tbody", {}, rows));
+}
+
+// ---- what the marker model's calls rest on
+
+function markersOf(told) {
+  if (!told) return "none";
+  const [, up, on, off] = told;
+  const line = (label, genes) => (genes.length ? el("div", {}, el("span", { class: "note" }, `${label} `), genes.join(", ")) : null);
+  return [line("On", on), line("Off", off), line("Stand out", up.map(([gene, ratio]) => `${gene} (${ratio})`))].filter(Boolean);
+}
+
+function markerOf(model, gene, types) {
+  const of = types.filter((name) => {
+    const [, up, on] = model.evidence?.types[name] ?? [0, [], []];
+    return on.includes(gene) || up.some(([marker]) => marker === gene);
+  });
+  return of.length ? el("small", { class: "marker" }, `marker of ${of.join(", ")}`) : null;
+}
+
+function evidence({ evidence: told }) {
+  if (!told?.rows.length) return null;
+  const words = { cluster: "Cluster", cell_type: "Type", n_cells: "Cells", share_of_cluster: "Share of cluster", mean_confidence: "Confidence",
+    markers_up: "Markers that stand out", defining_on: "Defining genes on", defining_off: "Defining genes off" };
+  const number = (value) => typeof value === "number";
+  const numeric = told.columns.map((_, column) => number(told.rows[0][column]));
+  const state = { column: told.columns.indexOf("n_cells"), down: true };
+  const holder = el("div");
+  const shown = (row, column) =>
+    told.columns[column] === "cell_type" ? [swatch(row[column]), row[column]] : told.columns[column] === "share_of_cluster" ? percent(row[column], 0) : number(row[column]) ? row[column].toLocaleString("en") : row[column];
+  function draw() {
+    const order = (a, b) => (number(a) ? a - b : a.localeCompare(b));
+    const rows = told.rows.toSorted((a, b) => (state.down ? -1 : 1) * order(a[state.column], b[state.column]));
+    const head = told.columns.map((name, column) => {
+      const active = column === state.column;
+      const mark = active ? (state.down ? " ▼" : " ▲") : "";
+      return el("th", { scope: "col", class: numeric[column] ? "number" : null, "aria-sort": active ? (state.down ? "descending" : "ascending") : null },
+        el("button", { type: "button", "data-evidence": name, "aria-label": `Sort by ${words[name]}`, onclick: () => {
+          Object.assign(state, { column, down: active ? !state.down : numeric[column] });
+          draw();
+          holder.querySelector(`[data-evidence="${name}"]`).focus();
+        } }, words[name], mark));
+    });
+    const body = rows.map((row) => el("tr", {}, told.columns.map((_, column) => el("td", { class: numeric[column] ? "number" : null }, shown(row, column)))));
+    holder.replaceChildren(scrolling("Marker evidence", el("table", { class: "features evidence" },
+      el("caption", {}, "Of the cells that the model learnt from: each type in each cluster, its markers with log2 ratios over the cells of other types. ",
+        told.of > told.rows.length ? `The ${told.rows.length} with most cells of ${whole(told.of)}; all are in evidence.csv.` : ""),
+      el("thead", {}, el("tr", {}, head)), el("tbody", {}, body))));
+  }
+  draw();
+  return el("details", {}, el("summary", {}, "Marker evidence, cluster by cluster"), holder);
 }
 
 function scrolling(label, table) {
