@@ -120,8 +120,7 @@ def _show(
         run.stage("cloupe", loupe / ALERTS_NAME, cloupe_stage, plan, tables, request.cloupe, request.loupe_tools, loupe)
     run.stage("place", places, place_stage, matrix, plan, tables, beside, placed, loupe=told)
     if plan.h5ad or plan.spatialdata:
-        options = {"places_path": places, "beside": beside}
-        run.stage("export", h5ad, export_stage, matrix, plan, tables, exported, **options)
+        run.stage("export", h5ad, export_stage, matrix, plan, tables, exported, places_path=places, beside=beside)
     run.stage(
         "report",
         metrics,

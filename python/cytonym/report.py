@@ -17,7 +17,7 @@ from .page import render_page
 from .page.data import page_data
 from .page.views import Views
 from .schemas import first_problem
-from .types import DiffExp, Job, ModelCard, Plan
+from .types import Alert, DiffExp, Job, ModelCard, Plan
 
 PAGE_NAME = "web_summary_cell_types.html"
 LOUPE_NAME = "loupe_cell_types.csv"
