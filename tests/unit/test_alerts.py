@@ -80,4 +80,4 @@ def test_models_that_disagree_are_an_alert_of_the_sample() -> None:
     for other, titles in (("CL:0000236", ["Models disagree"]), ("CL:0000084", [])):
         tables = (with_ids("CL:0000084"), with_ids(other))
         models = [ReportInput(job, table, {}, None) for job, table in zip(jobs, tables, strict=True)]
-        assert [alert["title"] for alert in sample_metrics(plan, models)["alerts"]] == titles
+        assert [alert["title"] for alert in sample_metrics(plan, models, ())["alerts"]] == titles
