@@ -4,6 +4,7 @@
 nextflow.preview.topic = true   // software versions travel on a topic channel; needs no flag from 25.04 on
 
 include { ANNOTATE } from './modules/annotate'
+include { MULTIQC  } from './modules/local/multiqc'
 
 workflow {
     def schema = new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json").text)
@@ -26,15 +27,43 @@ workflow {
 
         ANNOTATE(groovy.json.JsonOutput.toJson(given), sheet, folders)
 
+        def results = file(params.outdir).toUriString()
+        ANNOTATE.out.inputs.join(ANNOTATE.out.outs.map { meta, files -> [meta.id, files] })
+            .map { id, matrix, models, files -> annotated(results, id, matrix, models, files).collect { text -> cell(text) }.join(',') }
+            .collectFile(storeDir: params.outdir, name: 'samplesheet_annotated.csv', seed: annotated().join(','), sort: true, newLine: true)
+
+        if (params.multiqc) {
+            MULTIQC(ANNOTATE.out.outs.flatMap { _meta, files -> files.findAll { file -> file.name.contains('_mqc') } }
+                .toSortedList { one, other -> one.name <=> other.name }
+                .filter { found -> found })
+        }
+
         channel.topic('versions')
             .unique()
             .map { process, tool, version -> "${process.tokenize(':').last()}:\n  ${tool}: ${version}" }
             .mix(channel.of("Workflow:\n  ${workflow.manifest.name}: ${workflow.manifest.version}\n  Nextflow: ${workflow.nextflow.version}".toString()))
             .collectFile(storeDir: "${params.outdir}/pipeline_info", name: 'software_versions.yml', sort: true, newLine: true)
 
-        def results = params.outdir
-        workflow.onComplete { farewell(results) }
+        def outdir = params.outdir
+        workflow.onComplete { farewell(outdir) }
     }
+}
+
+// A row of samplesheet_annotated.csv, with the places where files are published; without arguments, its header.
+def annotated(results = null, id = null, matrix = null, models = null, files = null) {
+    if (!id) {
+        return ['sample', 'matrix', 'model', 'cell_types', 'differential_expression', 'h5ad', 'spatialdata', 'web_summary', 'metrics']
+    }
+    def places = files.collect { file -> file.toUriString() }.collect { path -> path.substring(path.lastIndexOf('/outs/') + 6) }
+    def model = models.find { folder -> places.contains("cell_types/${folder}/cell_types.csv".toString()) }
+    def wanted = ["cell_types/${model}/cell_types.csv", "cell_types/${model}/cell_annotation_differential_expression.csv"]
+    return [id, matrix.toUriString(), model] + (wanted + ['annotated.h5ad', 'annotated.zarr', 'web_summary_cell_types.html', 'metrics.json']).collect { place ->
+        places.any { path -> path == place.toString() || path.startsWith("${place}/") } ? "${results}/${id}/outs/${place}" : ''
+    }
+}
+
+def cell(text) {
+    text =~ /[",\n]/ ? "\"${text.replace('"', '""')}\"" : text
 }
 
 def farewell(results) {

@@ -10,6 +10,7 @@ include { DIFFEXP                  } from '../local/diffexp'
 include { CLOUPE                   } from '../local/cloupe'
 include { PLACE                    } from '../local/place'
 include { REPORT                   } from '../local/report'
+include { COHORT                   } from '../local/cohort'
 
 workflow ANNOTATE {
     take:
@@ -101,8 +102,14 @@ workflow ANNOTATE {
         }
     )
 
+    metrics = REPORT.out.outs.map { meta, files -> [meta.id, files.find { file -> file.name == 'metrics.json' }] }
+    COHORT(metrics.toSortedList { one, other -> one[0] <=> other[0] }
+        .filter { found -> found.size() > 1 }
+        .map { found -> found.collect { sample -> sample[1] } })
+
     emit:
-    outs = REPORT.out.outs   // [meta, files of outs/]
+    outs   = REPORT.out.outs                                             // [meta, files of outs/]
+    inputs = planned.map { id, sample, plan, _matrix -> [id, sample.matrix, parsed(plan).jobs.collect { job -> job.card.folder }] }
 }
 
 def parsed(file) {

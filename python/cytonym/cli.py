@@ -110,6 +110,13 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--make-only", action="store_true", help="make the sample and stop")
     making.set_defaults(command=_demo)
 
+    comparing = commands.add_parser(
+        "cohort", help="compare finished samples: one page and one table", description=COHORT
+    )
+    comparing.add_argument("outs", metavar="OUTS", type=Path, nargs="+", help="outs folder of a sample, or its run's")
+    comparing.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the two files")
+    comparing.set_defaults(command=_cohort)
+
     _cloud_commands(commands)
     _stage_commands(commands)
     return top
@@ -531,6 +538,12 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"\nLook at {folder / 'run' / 'outs' / 'web_summary_cell_types.html'}")
 
 
+def _cohort(options: argparse.Namespace) -> None:
+    _make_folder(options.output)
+    stages.cohort_stage(options.outs, options.output)
+    print(f"Look at {options.output / stages.COHORT_PAGE_NAME}")
+
+
 def _validate(options: argparse.Namespace) -> None:
     text = sys.stdin.read() if str(options.params) == "-" else options.params.read_text(encoding="utf-8")
     try:
@@ -670,6 +683,8 @@ ANNOTATE = """Annotate the cell types of one sample.
 Writes <ID>/outs/cell_types/<Model>/cell_types.csv, the differential expression of the types, a web
 page, a table for Loupe Browser, metrics and provenance. The options are those of spaceranger annotate,
 and a few more."""
+COHORT = f"""Compare finished samples. Writes {stages.COHORT_PAGE_NAME} and {stages.COHORT_TABLE_NAME}: what each
+sample is made of, and which of them are made otherwise than the rest (with four samples or more)."""
 DEMO = """Make a tissue sample (10x HDF5, sparse cells with spill-over between neighbours, two types that the
 marker table lacks) and annotate it. With --spatial, an outs folder as Space Ranger 4 writes it: segmented cells with
 outlines, 8 µm bins, tissue image. Its figures say nothing about accuracy on real tissue."""

@@ -13,6 +13,7 @@ from .alerts import model_alerts, sample_alerts
 from .errors import CytonymError
 from .io.files import write_json, write_text
 from .io.loupe_csv import loupe_table, write_loupe_csv
+from .multiqc import multiqc_files
 from .page import render_page
 from .page.data import page_data
 from .page.views import Views
@@ -57,6 +58,7 @@ class Report:
     loupe: pd.DataFrame
     metrics: dict[str, Any]
     provenance: dict[str, Any]
+    multiqc: dict[str, dict[str, Any]]  # by file name
 
 
 def report(
@@ -75,7 +77,7 @@ def report(
     provenance = sample_provenance(plan, models, command_line)
     page = None if "report" in plan.skip else render_page(page_data(plan, models, metrics, provenance, views))
     loupe = loupe_table([(model.job.card, model.cell_types) for model in models], plan.cloupe_group_name)
-    return Report(page, loupe, metrics, provenance)
+    return Report(page, loupe, metrics, provenance, multiqc_files(metrics, dict(plan.versions)))
 
 
 def sample_metrics(plan: Plan, models: Sequence[ReportInput], alerts: Sequence[Alert]) -> dict[str, Any]:
@@ -137,6 +139,8 @@ def write_report(folder: Path, report: Report) -> None:
     if report.page_html is not None:
         write_text(folder / PAGE_NAME, report.page_html)
     write_loupe_csv(folder / LOUPE_NAME, report.loupe)
+    for name, value in report.multiqc.items():
+        write_json(folder / name, value)
     write_json(folder / PROVENANCE_NAME, report.provenance)
     write_json(folder / METRICS_NAME, report.metrics)
 

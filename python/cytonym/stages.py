@@ -18,6 +18,7 @@ from .backends.tenx_cloud import is_cloud
 from .beside import planned_files, read_scalefactors
 from .classify import classify
 from .cloupe import BETA_GROUP, PLAIN_GROUP, PROJECTION_NAME, annotate_cloupe, find_programs
+from .cohort import compositions
 from .colours import run_colours
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
@@ -30,14 +31,19 @@ from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
 from .io.evidence_csv import read_evidence, write_evidence
-from .io.files import copy_file, write_json
+from .io.files import copy_file, write_json, write_text
 from .io.places_h5 import read_places, write_places
+from .io.tissue_tables import write_parts
 from .models import model_of
+from .page import render_cohort
+from .page.cohort import cohort_data
 from .page.views import Views
 from .place import CellLabels, place
 from .preflight import open_matrix
 from .progress import LOGGER
+from .report import METRICS_NAME as SUMMARY_NAME
 from .report import ReportInput, report, write_report
+from .schemas import first_problem
 from .types import NOT_RETURNED, Alert, Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
@@ -52,6 +58,7 @@ ALERTS_NAME = "alerts.json"
 FIGURES_NAME = "figures"
 SPATIALDATA_NAME = "annotated.zarr"
 OUTLINES = {"cells": "cell_segmentations", "nuclei": "nucleus_segmentations"}  # shapes of SpatialData and their files
+COHORT_PAGE_NAME, COHORT_TABLE_NAME = "cohort_summary.html", "cohort_composition.csv"
 
 
 def planned_job(plan: Plan, model: str) -> Job:
@@ -287,3 +294,29 @@ def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:
 
 def _factors(beside: Mapping[str, Path]) -> dict[str, float]:
     return read_scalefactors(beside["scalefactors"]) if "scalefactors" in beside else {}
+
+
+def cohort_stage(outs: Sequence[Path], folder: Path) -> None:
+    """Writes the page and the table of many finished samples: their `outs` folders, or the runs' folders."""
+    samples: dict[str, dict[str, Any]] = {}
+    for path in outs:
+        metrics = _sample_metrics(path)
+        if metrics["id"] in samples:
+            raise InputError(f"{path} is the second sample of the name {metrics['id']}. Each may be given once.")
+        samples[metrics["id"]] = metrics
+    ordered = [samples[name] for name in sorted(samples)]
+    found = compositions(ordered)
+    table = pd.concat([part.table() for part in found], ignore_index=True)
+    write_parts(folder / COHORT_TABLE_NAME, [table])
+    write_text(folder / COHORT_PAGE_NAME, render_cohort(cohort_data(ordered, found)))
+
+
+def _sample_metrics(outs: Path) -> dict[str, Any]:
+    path = next((p for p in (outs / SUMMARY_NAME, outs / "outs" / SUMMARY_NAME) if p.is_file()), None)
+    if path is None:
+        raise InputError(f"{outs} holds no {SUMMARY_NAME}: give outs folders of finished runs of cytonym.")
+    metrics = _read_json(path)
+    problem = first_problem(metrics, "metrics.schema.json")
+    if problem or any("composition" not in model for model in metrics["models"].values()):
+        raise InputError(f"{path} is not of this version of cytonym: {problem or 'a model tells no composition'}")
+    return metrics

@@ -45,7 +45,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_run_leaves_the_documented_files_and_no_others(finished):
     """outs/ holds what docs/outputs.md lists; the run's own files stand beside it."""
     assert sorted(files_of(finished)) == sorted(
-        [*TABLES, EVIDENCE, "loupe_cell_types.csv", "metrics.json", "provenance.json", "web_summary_cell_types.html"]
+        [
+            *(*TABLES, EVIDENCE, "loupe_cell_types.csv", "metrics.json", "provenance.json"),
+            *("s_cytonym_mqc.json", "s_cytonym_Markers_mqc.json", "s_cytonym_Markers_general_mqc.json"),
+            *("s_cytonym_mqc_versions.yml", "web_summary_cell_types.html"),
+        ]
     )
     assert sorted(path.name for path in finished.parent.iterdir()) == [
         "_cmdline",

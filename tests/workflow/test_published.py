@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -56,12 +57,37 @@ def test_same_tree_and_tables_as_the_shell(workflow_dir, sample):
 
 
 @pytest.mark.workflow("sample sheet")
+def test_the_next_pipelines_sheet_names_the_published_files(workflow_dir):
+    """A row a sample; every path is absolute and leads to a file."""
+    with (workflow_dir / "out put/samplesheet_annotated.csv").open(newline="") as handle:
+        rows = {row.pop("sample"): row for row in csv.DictReader(handle)}
+    assert {name: row.pop("model") for name, row in rows.items()} == {
+        "seven": "Markers",
+        "hd": "Azimuth",
+        "tiny": "Markers",
+    }
+    assert not any(row.pop("spatialdata") for row in rows.values())
+    assert all(Path(path).is_absolute() and Path(path).exists() for row in rows.values() for path in row.values())
+    assert list(rows["hd"]) == ["matrix", "cell_types", "differential_expression", "h5ad", "web_summary", "metrics"]
+
+
+@pytest.mark.workflow("sample sheet")
+def test_the_cohort_is_the_shells(workflow_dir):
+    """The command on the published folders gives the same two files."""
+    outs = sorted((workflow_dir / "out put").glob("*/outs"))
+    command = [sys.executable, "-m", "cytonym", "cohort", *map(str, outs), "--output", str(workflow_dir / "cohort")]
+    subprocess.run(command, check=True, capture_output=True)
+    for path in (workflow_dir / "out put/cohort").iterdir():
+        assert (workflow_dir / "cohort" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.workflow("sample sheet")
 def test_resume_runs_nothing_again(workflow_dir):
     """The second run takes every task, the check of the sheet too, from the first."""
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7) + 1
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7) + 1 + 1
 
 
 @pytest.mark.workflow("sample sheet")

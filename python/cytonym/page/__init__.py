@@ -13,13 +13,26 @@ _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def render_page(data: dict[str, Any]) -> str:
-    """The page of `page_data`; the template's `{{name}}` places are filled once, so no data is taken for a place."""
+    """The page of `page_data`."""
     sample = data["sample"]
+    title = " - ".join(filter(None, [sample["id"], sample["description"]]))
+    return _render(title, data, "page.js", "metrics.json and cell_types.csv")
+
+
+def render_cohort(data: dict[str, Any]) -> str:
+    """The page of `cohort_data`."""
+    return _render(data["title"], data, "cohort.js", "cohort_composition.csv")
+
+
+def _render(title: str, data: dict[str, Any], script: str, numbers: str) -> str:
+    """The template with its `{{name}}` places filled, once, so that no data is taken for a place."""
     parts = {
-        "title": html.escape(" - ".join(filter(None, [sample["id"], sample["description"]]))),
+        "title": html.escape(title),
         "style": _read("page.css"),
         "data": script_json(data),
-        "script": _read("page.js"),
+        "shared": _read("shared.js"),
+        "script": _read(script),
+        "numbers": numbers,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _read("page.html"))
 
