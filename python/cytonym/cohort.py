@@ -24,7 +24,6 @@ class Composition:
     """What one model found in the samples that it ran on; arrays are samples x types."""
 
     model: str
-    folder: str
     title: str
     samples: tuple[str, ...]  # sorted
     types: tuple[str, ...]  # coarse, most frequent in all samples first
@@ -81,8 +80,7 @@ def _composition(model: str, samples: Sequence[Mapping[str, Any]]) -> Compositio
     types = sorted(total, key=lambda name: (-total[name], name))
     counts = np.array([[told[sample]["composition"].get(name, 0) for name in types] for sample in names])
     expected, ratios, z = deviations(counts)
-    first = told[names[0]]
-    return Composition(model, first["folder"], first["title"], tuple(names), tuple(types), counts, expected, ratios, z)
+    return Composition(model, told[names[0]]["title"], tuple(names), tuple(types), counts, expected, ratios, z)
 
 
 def deviations(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,6 +105,6 @@ def deviations(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     spread = NORMAL_MAD * np.median(np.abs(centred), axis=0)
     likely = np.exp(logs - centred)
     scores = centred / np.sqrt(spread**2 + 1 / likely)
-    for target, values in ((expected, likely - PSEUDOCOUNT), (ratios, centred / np.log(2)), (z, scores)):
+    for target, values in ((expected, np.maximum(likely - PSEUDOCOUNT, 0)), (ratios, centred / np.log(2)), (z, scores)):
         target[:, common] = values[:, : len(common)]
     return expected, ratios, z

@@ -16,6 +16,7 @@ from cloud_run import BARCODES, QUICK, SIZE, TOKEN, annotated, client_of, files_
 from fake_cloud import PART_SIZE
 
 from cytonym.cloud import CloudClient, CloudInput, CloudToken, Secret, connect, run_cloud_annotation
+from cytonym.io.cloud_results import read_evidence
 from cytonym.version import __version__
 
 FILES = "/api/cloud-analysis/files-api/v1"
@@ -30,6 +31,19 @@ def cloud():
 @pytest.fixture
 def matrix(tmp_path):
     return write_matrix(tmp_path)
+
+
+def test_the_evidence_is_read_once(cloud, matrix, monkeypatch):
+    """Of a large sample it has gigabytes: whether it is whole and which ids it tells is found in one pass."""
+    opened = []
+
+    def counted(path):
+        opened.append(path)
+        return read_evidence(path)
+
+    monkeypatch.setattr("cytonym.io.cloud_results.read_evidence", counted)
+    assert annotated(cloud, matrix).ontology_ids
+    assert len(opened) == 1
 
 
 def test_requests_in_order(cloud, matrix):

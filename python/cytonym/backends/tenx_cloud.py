@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..cloud import CloudInput, CloudResult, run_cloud_annotation
 from ..errors import ModelError
-from ..io.cloud_results import BARCODE, FINE, REASON, CloudMetadata, read_ontology_ids
+from ..io.cloud_results import BARCODE, REASON, CloudMetadata
 from ..matrix import CountMatrix
-from ..types import UNASSIGNED, Alert, Fitted, Model, ModelCard, Predictions
+from ..types import Alert, Fitted, Model, ModelCard, Predictions
 
 ONTOLOGY_ID = "cell_type_ontology_term_id"
 COLUMNS, CODES, COLUMN = "columns", "codes", "column/{}"
@@ -92,9 +92,7 @@ class TenxCloudBackend:
 
 def _with_ontology_ids(result: CloudResult) -> pd.DataFrame:
     """The service's table with the ontology id of each fine label, where the evidence tells it, before `reason`."""
-    table = result.cell_types.table
-    fine = table[FINE].where(table[FINE] != UNASSIGNED).dropna()
-    ids = read_ontology_ids(result.results_path, dict(zip(table.loc[fine.index, BARCODE], fine, strict=True)))
+    table, ids = result.cell_types.table, result.ontology_ids
     return table.drop(columns=REASON).assign(**{ONTOLOGY_ID: table[BARCODE].map(ids).fillna(""), REASON: table[REASON]})
 
 

@@ -6,11 +6,13 @@ matrix or starting the analysis a second time.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +20,9 @@ from ..errors import CloudAnswerError, CloudError, CytonymError, DamagedDownload
 from ..io.cloud_results import (
     CloudCellTypes,
     CloudMetadata,
-    check_results,
     read_cloud_cell_types,
     read_cloud_metadata,
+    read_ontology_ids,
 )
 from ..io.files import output_error, write_json, written_whole
 from ..progress import LOGGER
@@ -34,6 +36,7 @@ from .upload import LocalFile, local_file, upload
 
 RESULTS_NAME, CELL_TYPES_NAME, METADATA_NAME = "cas_results.json.gz", "cas_cell_types.csv", "metadata.json"
 STATISTICS_NAME = "session_statistics.json"
+Reader = Callable[[Path, dict[str, Any]], Any]  # of a file, and of what the files before it hold
 ARRIVALS = "arrivals"  # folder of downloads that are not yet checked
 SECONDS_BETWEEN_LINES = 300.0
 GOES_ON = "Run the same command again to go on from there."
@@ -57,6 +60,7 @@ class CloudResult:
     cell_types: CloudCellTypes
     cell_types_path: Path
     results_path: Path
+    ontology_ids: dict[str, str]  # by barcode, of fine types, where the evidence tells
     metadata: CloudMetadata
     statistics: SessionStatistics
 
@@ -98,13 +102,14 @@ def _run(
     statistics.cell_annotation_model = choice.model
     _announce(client, journal, file, choice.model)
     project_id = _analysed(client, file, folder, journal, statistics)
-    _downloaded(client, source, folder, project_id, journal, statistics)
+    read = _downloaded(client, source, folder, project_id, journal, statistics)
     return CloudResult(
         model=choice.model,
-        cell_types=read_cloud_cell_types(folder / CELL_TYPES_NAME, source.barcodes),
+        cell_types=read[CELL_TYPES_NAME],
         cell_types_path=folder / CELL_TYPES_NAME,
         results_path=folder / RESULTS_NAME,
-        metadata=read_cloud_metadata(folder / METADATA_NAME),
+        ontology_ids=read[RESULTS_NAME],
+        metadata=read[METADATA_NAME],
         statistics=statistics,
     )
 
@@ -241,17 +246,17 @@ def _downloaded(
     project_id: Id,
     journal: Journal,
     statistics: SessionStatistics,
-) -> None:
-    """All three files in `folder`, each whole; those that are there stay."""
+) -> dict[str, Any]:
+    """All three files in `folder`, each whole; those that are there stay. What each holds, by its name."""
     analysis_id = journal.record.analysis_id
     assert analysis_id is not None  # of a completed analysis
-    checks: dict[str, Callable[[Path], object]] = {
-        CELL_TYPES_NAME: lambda path: read_cloud_cell_types(path, source.barcodes),
-        METADATA_NAME: read_cloud_metadata,
-        RESULTS_NAME: check_results,
+    readers: dict[str, Reader] = {
+        CELL_TYPES_NAME: lambda path, _: read_cloud_cell_types(path, source.barcodes),
+        METADATA_NAME: lambda path, _: read_cloud_metadata(path),
+        RESULTS_NAME: lambda path, read: read_ontology_ids(path, read[CELL_TYPES_NAME].fine_labels()),
     }
 
-    def once() -> None:
+    def once() -> dict[str, Any]:
         with statistics.measured("download"):
             listed = client.list_outputs(project_id, analysis_id)
             if not listed:
@@ -260,10 +265,10 @@ def _downloaded(
                     f"10x Cloud completed analysis {analysis_id} without any output. Run the same command again to "
                     "start another one."
                 )
-            _fetch_all(client, listed, checks, folder)
+            return _fetch_all(client, listed, readers, folder)
 
     try:
-        in_tries(once, client.pace)
+        return in_tries(once, client.pace)
     except DamagedDownload as exc:
         journal.forget_analysis()
         raise DamagedDownload(
@@ -273,38 +278,33 @@ def _downloaded(
         raise CloudError(f"The results of analysis {analysis_id} could not be fetched. {exc} {GOES_ON}") from exc
 
 
-def _fetch_all(
-    client: CloudClient, listed: dict[str, Id], checks: dict[str, Callable[[Path], object]], folder: Path
-) -> None:
+def _fetch_all(client: CloudClient, listed: dict[str, Id], readers: dict[str, Reader], folder: Path) -> dict[str, Any]:
     """Fetches what is not there yet; DamagedDownload for a file that is not listed, or not what it should be."""
-    absent = [name for name in checks if name not in listed]
+    absent = [name for name in readers if name not in listed]
     if absent:
         raise DamagedDownload(f"10x Cloud did not deliver {', '.join(absent)}.")
-    for name, check in checks.items():
-        if (folder / name).exists() and _is_good(folder / name, check):
-            continue
+    read: dict[str, Any] = {}
+    for name, reader in readers.items():
+        if (folder / name).exists():
+            with contextlib.suppress(DamagedDownload):
+                read[name] = reader(folder / name, read)
+                continue
         LOGGER.info("10x Cloud: fetching %s", name)
-        _fetch(client, listed[name], folder / name, check)
+        read[name] = _fetch(client, listed[name], folder / name, reader, read)
+    return read
 
 
-def _fetch(client: CloudClient, file_id: Id, path: Path, check: Callable[[Path], object]) -> None:
-    """The file at `path`, which only a whole and good one reaches."""
+def _fetch(client: CloudClient, file_id: Id, path: Path, reader: Reader, read: dict[str, Any]) -> Any:
+    """What the file holds; it gets to `path` only if it is whole and good."""
     arrived = path.parent / ARRIVALS / path.name
     try:
         arrived.parent.mkdir(exist_ok=True)
         with written_whole(arrived) as aside:
             client.download(file_id, path.name, aside)
-        check(arrived)
+        found = reader(arrived, read)
         arrived.replace(path)
+        return found
     except OSError as exc:
         raise output_error(path, exc) from exc
     finally:
         shutil.rmtree(arrived.parent, ignore_errors=True)
-
-
-def _is_good(path: Path, check: Callable[[Path], object]) -> bool:
-    try:
-        check(path)
-    except DamagedDownload:
-        return False
-    return True

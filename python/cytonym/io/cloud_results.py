@@ -40,6 +40,11 @@ class CloudCellTypes:
         """Rows of the service over cells of the matrix, to three digits."""
         return round(1 - len(self.missing) / len(self.table), 3)
 
+    def fine_labels(self) -> dict[str, str]:
+        """Barcode to fine label, of the cells that have one."""
+        labelled = self.table[self.table[FINE] != UNASSIGNED]
+        return dict(zip(labelled[BARCODE], labelled[FINE], strict=True))
+
 
 @dataclass(frozen=True)
 class CloudMetadata:
@@ -80,12 +85,6 @@ def match_barcodes(table: pd.DataFrame, barcodes: Sequence[str] | np.ndarray, na
     return CloudCellTypes(ordered, tuple(wanted[is_missing]))
 
 
-def check_results(path: Path) -> None:
-    """DamagedDownload unless the file is whole gzip and its text a whole JSON array with something in it."""
-    if sum(1 for _ in read_evidence(path)) == 0:
-        raise DamagedDownload(f"{path.name} of 10x Cloud holds no evidence on any cell.")
-
-
 def read_evidence(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of the results file one after the other, in bounded memory; one a barcode."""
     try:
@@ -100,16 +99,20 @@ def read_evidence(path: Path) -> Iterator[dict[str, Any]]:
 def read_ontology_ids(path: Path, fine_cell_types: Mapping[str, str]) -> dict[str, str]:
     """The Cell Ontology id of each barcode's fine type, where the evidence on that barcode names the type.
 
+    The whole file is read: DamagedDownload unless it is whole gzip of a JSON array with something in it.
+
     `fine_cell_types` is barcode -> label. The service maps names through a tree that is not public, so a label
     without a match of the same name gets no id rather than a guess.
     """
-    found = {}
+    found, entry = {}, None
     for entry in read_evidence(path):
         barcode = entry.get("barcode", entry.get("query_cell_id"))
         label = fine_cell_types.get(barcode) if isinstance(barcode, str) else None
         ontology_id = None if label is None else _id_of(label, entry.get("matches"))
         if isinstance(barcode, str) and ontology_id is not None:
             found[barcode] = ontology_id
+    if entry is None:
+        raise DamagedDownload(f"{path.name} of 10x Cloud holds no evidence on any cell.")
     return found
 
 
