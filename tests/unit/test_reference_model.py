@@ -130,12 +130,24 @@ def test_curves_are_linear_between_knots_and_flat_beyond():
 
 def test_the_fused_score_is_what_the_formula_says():
     """a S_A + b S_D + delta + eta (log n - 5), then softmax; uniform without counts."""
-    fusion = Fusion(np.full(7, np.log(0.5)), np.full(7, np.log(2.0)), np.array([0.1, 0.0]), np.array([0.0, 0.2]))
+    curves, offsets = (np.full(7, np.log(0.5)), np.full(7, np.log(2.0))), (np.array([0.1, 0.0]), np.array([0.0, 0.2]))
+    fusion = Fusion(*curves, *offsets, groups=np.array([0, 1]), trust=np.ones(2))
     scores = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[3.0, 1.0], [3.0, 1.0]])
     posterior = fusion.posterior(*scores, np.array([100.0, 0.0]))
     first, second = 0.5 + 6 + 0.1, 1 + 2 + 0.2 * (np.log(100) - 5)
     assert posterior[0, 0] == pytest.approx(1 / (1 + np.exp(second - first)))
     assert posterior[1].tolist() == [0.5, 0.5]
+
+
+def test_scores_count_differently_between_and_within_broad_types():
+    """Scores 0, ln 3 and ln 4 of which the first two are of one broad type: both have 4, so that each has half."""
+    nothing = np.zeros(7)
+    fusion = Fusion(nothing, nothing, np.zeros(3), np.zeros(3), groups=np.array([0, 0, 1]), trust=np.array([2.0, 0.5]))
+    scores = np.log([[1.0, 3.0, 4.0]])
+    posterior = fusion.posterior(scores, np.zeros((1, 3)), np.array([np.exp(5)]))
+    np.testing.assert_allclose(posterior, [[0.5 / (1 + 3**0.5), 0.5 * 3**0.5 / (1 + 3**0.5), 0.5]])
+    far = fusion.posterior(np.array([[0.0, -1e5, -1e6]]), np.zeros((1, 3)), np.array([150.0]))
+    np.testing.assert_allclose(far, [[1, 0, 0]], atol=1e-12)
 
 
 def test_novelty_is_standard_on_known_cells_and_low_on_others(rng):
@@ -152,6 +164,10 @@ def test_novelty_is_standard_on_known_cells_and_low_on_others(rng):
     assert one[0] == pytest.approx(-10, abs=0.6)
     assert learnt.tail(one)[0] < 1e-6
     assert learnt.tail(np.array([0.0]))[0] == pytest.approx(0.5, abs=0.03)
+    elsewhere = learnt.for_sample(z - 2)  # a platform on which all cells show less evidence
+    assert elsewhere.shift == pytest.approx(-2, abs=0.1)
+    assert elsewhere.z(scores, totals, codes).mean() == pytest.approx(2, abs=0.1)
+    assert learnt.for_sample(z + 2).shift == 0
 
 
 def called(posterior: list[float], *, tail: float = 0.5, umis: float = 300, own_labels: bool = True):

@@ -96,7 +96,7 @@ def with_types(model: ReferenceModel, kept: np.ndarray, ontology: Ontology) -> R
         nodes=Nodes.of(types, ontology),
         profiles=model.profiles[kept],
         linear=replace(model.linear, weights=model.linear.weights[:, kept], intercepts=model.linear.intercepts[kept]),
-        fusion=replace(model.fusion, offsets=model.fusion.offsets[kept], slopes=model.fusion.slopes[kept]),
+        fusion=model.fusion.of_types(kept),
         novelty=replace(model.novelty, means=model.novelty.means[:, kept], spreads=model.novelty.spreads[:, kept]),
         confusions=tuple(
             row for row in model.confusions if {row["type"], row["taken_for"]} <= {kind.label for kind in types}

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..matrix import Features
 from ..ontology import Ontology
 from ..parallel import single_threaded
-from .fusion import KNOTS, START, Fusion, learn_fusion
+from .fusion import KNOTS, OF_AVERAGES, OF_CELLS, START, Fusion, learn_fusion
 from .genes import telling
 from .labels import NONE, Levels, Nodes, call_cells
 from .linear import DEPTH_SPREAD, learn_linear, spread_rows
@@ -29,6 +29,7 @@ STRANGER_UMIS = (8000.0, 2500.0, 1000.0, 400.0, 150.0, 60.0, 25.0)
 MOST_SCORES = 12_000_000  # strangers x types that are kept
 LISTED_CONFUSIONS, SMALLEST_CONFUSION = 20, 0.02
 DEEP = 400.0  # UMIs from which confusions are told
+NEARLY = 0.9
 N_BINS = 15  # of the expected calibration error
 
 
@@ -57,7 +58,9 @@ def learn_reference(training: TrainingSet, ontology: Ontology, *, seed: int = 0)
         profiles = type_profiles(counts, codes, parents)
         linear = learn_linear(counts, codes, len(parents), np.random.default_rng([seed, 0]))
         known = cross_fit(counts, codes, parents, seed)
-        fusion = learn_fusion(known.profile_scores, known.linear_scores, known.totals, known.codes)
+        trust = OF_AVERAGES if training.drawn else OF_CELLS
+        broad = broad_groups(training.types)
+        fusion = learn_fusion(known.profile_scores, known.linear_scores, known.totals, known.codes, broad, trust)
         novelty = learn_novelty(known.profile_scores, known.totals, known.codes)
     nodes = Nodes.of(training.types, ontology)
     posterior = fusion.posterior(known.profile_scores, known.linear_scores, known.totals)
@@ -81,6 +84,12 @@ def learn_reference(training: TrainingSet, ontology: Ontology, *, seed: int = 0)
 def parent_groups(types: tuple[ReferenceType, ...]) -> np.ndarray:
     """(K,) code of the coarse type that each type belongs to, or else of the broad one; without either all are one."""
     names = [kind.coarse or kind.broad for kind in types]
+    return np.unique(names, return_inverse=True)[1].astype(np.int32)
+
+
+def broad_groups(types: tuple[ReferenceType, ...]) -> np.ndarray:
+    """(K,) code of each type's broad type; a type without one is its own."""
+    names = [f"broad {kind.broad}" if kind.broad else f"type {kind.label}" for kind in types]
     return np.unique(names, return_inverse=True)[1].astype(np.int32)
 
 
@@ -116,7 +125,8 @@ def _score_fold(
 
 def _unlearnt(n_types: int) -> Fusion:
     a, b = np.log(START)
-    return Fusion(np.full(len(KNOTS), a), np.full(len(KNOTS), b), np.zeros(n_types), np.zeros(n_types))
+    knots, types = np.ones(len(KNOTS)), np.zeros(n_types)
+    return Fusion(a * knots, b * knots, types, types, np.zeros(n_types, dtype=np.int32), np.ones(2))
 
 
 def _telling_counts(training: TrainingSet) -> tuple[Features, sp.csr_matrix]:
@@ -183,13 +193,10 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def _enough_umis(expected: tuple[dict[str, Any], ...]) -> float:
-    """The least depth from which on at least half of the strangers get a label of their own."""
-    enough = max(STRANGER_UMIS)
-    for row in sorted((row for row in expected if row["level"] == "fine"), key=lambda row: -row["umis"]):
-        if row["coverage"] < 0.5:
-            break
-        enough = row["umis"]
-    return enough
+    """The least depth from which on strangers get a label nearly as often as at any depth."""
+    coverage = {row["umis"]: row["coverage"] for row in expected if row["level"] == "reported"}
+    most = max(coverage.values())
+    return min(umis for umis, share in coverage.items() if share >= NEARLY * most)
 
 
 def _confusions(

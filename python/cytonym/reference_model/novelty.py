@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,6 +13,7 @@ SMOOTHNESS = 5.0  # cells' worth of penalty on bends of a curve
 OWN_CELLS = 20.0  # a type with fewer strangers at a depth leans on the other types
 SMALLEST_SD = 0.02
 N_QUANTILES = 65
+KNOWN = 0.75  # quantile of a sample's z that is compared with that of known types
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,21 @@ class Novelty:
     means: np.ndarray  # (n_knots, K)
     spreads: np.ndarray  # (n_knots, K) standard deviations
     quantiles: np.ndarray  # (N_QUANTILES,) of z over strangers of known types
+    shift: np.ndarray  # () what a sample's platform takes off the z of all its cells
 
     def z(self, profile_scores: np.ndarray, totals: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) standardised evidence for the types `codes`; low: unlike its own type. 0 without counts."""
         hats = hat_weights(totals)
         mean, spread = ((hats * table.T[codes]).sum(axis=1) for table in (self.means, self.spreads))
-        return np.where(totals > 0, (_evidence(profile_scores, totals, codes) - mean) / spread, 0.0)
+        return np.where(totals > 0, (_evidence(profile_scores, totals, codes) - mean) / spread - self.shift, 0.0)
+
+    def for_sample(self, z: np.ndarray) -> Novelty:
+        """With the shift that these z of a sample's cells have in common.
+
+        The better quarter of a sample is taken for cells of known types: where even these show less evidence than
+        strangers do, it is the platform's doing. More evidence is no reason to expect more.
+        """
+        return replace(self, shift=np.minimum(np.quantile(z, KNOWN) - np.quantile(self.quantiles, KNOWN), 0.0))
 
     def tail(self, z: np.ndarray) -> np.ndarray:
         """(n,) share of cells of known types with a z that low; below the lowest of them by the normal law."""
@@ -45,9 +55,9 @@ def learn_novelty(profile_scores: np.ndarray, totals: np.ndarray, codes: np.ndar
     means = _curves(hats, values, codes, profile_scores.shape[1])
     squares = (values - (hats * means.T[codes]).sum(axis=1)) ** 2
     spreads = np.sqrt(np.maximum(_curves(hats, squares, codes, profile_scores.shape[1]), SMALLEST_SD**2))
-    unranked = Novelty(means, spreads, np.zeros(N_QUANTILES))
+    unranked = Novelty(means, spreads, np.zeros(N_QUANTILES), np.zeros(()))
     z = unranked.z(profile_scores, totals, codes)
-    return Novelty(means, spreads, np.quantile(z, (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES))
+    return replace(unranked, quantiles=np.quantile(z, (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES))
 
 
 def _evidence(profile_scores: np.ndarray, totals: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -69,7 +69,7 @@ def fit_query(model: ReferenceModel, matrix: CountMatrix) -> Query:
             kind.label: round(float(c), 4) for kind, c in zip(model.types, adapted.composition, strict=True)
         },
     }
-    return Query(
+    query = Query(
         types=model.types,
         nodes=model.nodes,
         places=places,
@@ -83,6 +83,11 @@ def fit_query(model: ReferenceModel, matrix: CountMatrix) -> Query:
         own_labels=join.n_found >= FEWEST_GENES and join.n_found >= FEWEST_SHARE * join.n_telling,
         told=told,
     )
+    seen = score_cells(query, sample)
+    if not (seen.totals > 0).any():
+        return query
+    novelty = model.novelty.for_sample(seen.novelty_z[seen.totals > 0])
+    return replace(query, novelty=novelty, told=told | {"novelty_shift": round(float(novelty.shift), 2)})
 
 
 def score_cells(query: Query, counts: sp.csr_matrix) -> Scores:

@@ -22,13 +22,10 @@ def strangers(
 ) -> sp.csr_matrix:
     """The cells as another study might see them at that depth: spill-over, gene effects, lost genes, fewer UMIs."""
     n, n_genes = counts.shape
-    share = rng.beta(1, 1 / SPILL_OVER - 1, n)
-    others = rng.permutation(n)
-    totals = _totals(counts)
-    foreign = share * totals / np.maximum(totals[others], 1)
-    mixed = _kept(counts, np.repeat(1 - share, np.diff(counts.indptr)), rng)
-    spilled = counts[others]
-    mixed = (mixed + _kept(spilled, np.repeat(np.minimum(foreign, 1), np.diff(spilled.indptr)), rng)).tocsr()
+    share, others, totals = rng.beta(1, 1 / SPILL_OVER - 1, n), rng.permutation(n), _totals(counts)
+    foreign = np.minimum(share * totals / np.maximum(totals[others], 1), 1)
+    own = _kept(counts, np.repeat(1 - share, np.diff(counts.indptr)), rng)
+    mixed = (own + _kept(counts[others], np.repeat(foreign, np.diff(counts.indptr)[others]), rng)).tocsr()
     effects = np.exp(rng.normal(0, GENE_EFFECT, n_genes)) * (rng.random(n_genes) >= LOST_GENES)
     of_types = np.exp(rng.normal(0, TYPE_EFFECT, (int(codes.max()) + 1, n_genes)).astype(np.float32))
     rows = np.repeat(np.arange(n), np.diff(mixed.indptr))
