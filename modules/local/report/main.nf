@@ -23,6 +23,6 @@ process REPORT {
     mkdir -p outs/cell_types
     for tables in tables/*; do cp -rL "\$tables"/. outs/cell_types; done
     if [ -d more ]; then cp -L more/* outs; fi
-    touch outs/web_summary_cell_types.html outs/loupe_cell_types.csv outs/metrics.json outs/provenance.json
+    touch outs/web_summary_cell_types.html outs/loupe_cell_types.csv outs/metrics.json outs/provenance.json outs/${meta.id}_cytonym_mqc.json
     """
 }
