@@ -38,6 +38,7 @@ from figures import figures
 from methods import Method, Named, decoupler_ulm, markers, sctype
 from ontology import TrueClasses
 from page import page, summary
+from reference_page import second_half
 from sets import (
     REAL,
     UNLABELLED,
@@ -85,7 +86,7 @@ def main() -> None:
         options.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     print(summary(records).round(3).to_string(), flush=True)
     if options.page:
-        options.page.write_text(page(records), encoding="utf-8")
+        options.page.write_text(page(records) + second_half(options.page), encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:

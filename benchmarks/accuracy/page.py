@@ -153,8 +153,8 @@ def _levels(records: Sequence[Record], keys: tuple[str, ...]) -> str:
     means["order"] = means["depth"].map(DEPTHS.index)
     means = means.sort_values([*keys, "order"], kind="stable")
     head = [*keys, "depth", *(f"{level} {title}" for level in ("broad", "coarse") for title in LEVEL_COLUMNS.values())]
-    rows = ([*(row[k] for k in keys), row["depth"], *(_number(row[n]) for n in numbers)] for _, row in means.iterrows())
-    return _table(head, rows)
+    rows = ([*(row[k] for k in keys), row["depth"], *(number(row[n]) for n in numbers)] for _, row in means.iterrows())
+    return table(head, rows)
 
 
 def _plain(records: Sequence[Record], key: str, numbers: dict[str, str]) -> str:
@@ -163,10 +163,10 @@ def _plain(records: Sequence[Record], key: str, numbers: dict[str, str]) -> str:
     means = grouped[list(numbers)].mean()
     sizes = grouped.size()
     rows = [
-        [*index, str(sizes[index]), *(_number(v) for v in row)]
+        [*index, str(sizes[index]), *(number(v) for v in row)]
         for index, row in zip(means.index, means.to_numpy(), strict=True)
     ]
-    return _table(["level" if "loss" in numbers else "share", "depth", "classes", *numbers.values()], sorted(rows))
+    return table(["level" if "loss" in numbers else "share", "depth", "classes", *numbers.values()], sorted(rows))
 
 
 def _compositions(records: Sequence[Record]) -> str:
@@ -175,7 +175,7 @@ def _compositions(records: Sequence[Record]) -> str:
         most = list(record["composition"].items())[:SHOWN_TYPES]
         shown = ", ".join(f"{name} {share:.0%}" for name, share in most)
         rows.append([record["set"], f"{record['cells']:,}", f"{record['umis']:,.0f}", shown])
-    return _table(["set", "cells", "median UMIs", "broad types"], rows)
+    return table(["set", "cells", "median UMIs", "broad types"], rows)
 
 
 def _bar_note(report: Sequence[Record]) -> str:
@@ -189,10 +189,10 @@ def _bar_note(report: Sequence[Record]) -> str:
     return "\n".join(["Reached, of what we aim at:", "", *(f"- {line}" for line in told)])
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

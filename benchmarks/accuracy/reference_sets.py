@@ -30,13 +30,12 @@ from cytonym.reference_model.training import ReferenceType, TrainingSet
 
 DEPTHS = (None, 400, 150, 60)
 SPILLED = ((400, 0.15), (400, 0.3), (150, 0.15), (150, 0.3))  # depth, share of another cell
-LEFT_OUT_DEPTHS = (None, 150)
+LEFT_OUT_DEPTHS = ("full", "150")
 MOST_CELLS = 250  # of a type of the reference
 
 PBMC = "human_pbmc3k_filtered_feature_bc_matrix.h5:human_pbmc3k_labels.csv"
 ZHENG, LYMPH = "human_pbmc_zheng2017_facs.h5ad", "human_immune_lymph_ref330.h5ad"
 CEREBELLUM, MARROW, CORTEX = "mouse_cerebellum_ref.h5ad", "mouse_bonemarrow_paul15.h5ad", "mouse_cortex_osmfish33.h5ad"
-GUT = "mouse_gut_mca1871.h5ad"
 WANG, BARON = "human_pancreas_wang_query219g.h5ad", "human_pancreas_baron_avg14.h5ad"
 SORTED = "mouse_rnaseq_sorted28_ref.h5ad"
 HUMAN_TISSUES, MOUSE_TISSUES = "human_tissue_profiles.h5ad", "mouse_tissue_profiles.h5ad"
@@ -49,7 +48,6 @@ REPORT = (
     (SORTED, CEREBELLUM),
     (SORTED, MARROW),
     (SORTED, CORTEX),
-    (SORTED, GUT),
     (HUMAN_TISSUES, PBMC),
     (HUMAN_TISSUES, ZHENG),
     (HUMAN_TISSUES, LYMPH),

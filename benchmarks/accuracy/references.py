@@ -1,6 +1,6 @@
 """Accuracy, calibration and speed of reference models on pairs of studies, with other programs beside.
 
-    python benchmarks/accuracy references [--data DIR] [--peer-python PYTHON] [--json FILE] [REFERENCE=SAMPLE ...]
+    python benchmarks/accuracy references [--data DIR] [--peer-python PYTHON] [--page FILE] [REFERENCE=SAMPLE ...]
 
 REFERENCE and SAMPLE are `FILE` or `FILE:LABELS` as in `python benchmarks/accuracy --help`, relative to the data folder,
 or, for the reference, one of the data folder's files of averages. With pairs only these are measured; without, those of
@@ -26,10 +26,12 @@ import numpy as np
 import pandas as pd
 from reference_figures import ABOVE, RIGHT, Truth, auroc, broad_figures, forced_figures, reported_figures
 from reference_methods import Answers, learn, product, read_peers, run_peers, write_pair
+from reference_page import PRODUCT, page, write_half
 from reference_sets import (
     CHOOSE,
     LEFT_OUT,
     LEFT_OUT_DEPTHS,
+    MOST_CELLS,
     REPORT,
     Reference,
     Variant,
@@ -46,7 +48,6 @@ from cytonym.reference_model.stored import ReferenceModel
 Record = dict[str, Any]
 Pair = tuple[str, str]
 PARTS = ("peers", "product", "left-out")
-PRODUCT = "cytonym"
 FEWEST_LEFT_OUT = 10  # cells of a class that is left out
 
 
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         options.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     print(summary(records).round(3).to_string(), flush=True)
+    if options.page:
+        write_half(options.page, page(records, MOST_CELLS))
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -81,6 +84,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--records", type=Path, help="add to the records of this file of an earlier --json")
     parser.add_argument("--json", type=Path, help="write the records to this file")
+    parser.add_argument("--page", type=Path, help="write the second half of docs/accuracy.md, or of a page like it")
     return parser.parse_args(arguments)
 
 

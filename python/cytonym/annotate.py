@@ -56,7 +56,7 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
         plan = read_plan(run.stages / PLAN_NAME)
         announce(plan)
         if run.resumed:
-            check_unchanged(request.matrix, plan, _beside(request, plan))
+            check_unchanged(request.matrix, plan)
         matrix = run.stages / CONVERTED_NAME if plan.matrix.converted else request.matrix
         done: list[Path] = []
         failure: CytonymError | None = None
@@ -107,7 +107,7 @@ def _show(
     request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder, command_line: str, done: Sequence[str]
 ) -> None:
     """The stages on the models that are done together: Loupe file, places, the annotated matrix, the report."""
-    beside = _beside(request, plan)
+    beside = planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
     tables, shown = run.stages / "cell_types", run.stages / "shown.txt"
     if shown.is_file() and shown.read_text(encoding="utf-8").split("\n") != done:
         for name in SHOWING:  # of a run that the cloud failed on and that went on
@@ -133,10 +133,6 @@ def _show(
         beside=beside,
         loupe=told,
     )
-
-
-def _beside(request: AnnotateRequest, plan: Plan) -> dict[str, Path]:
-    return planned_files(locate_beside(request, locate_matrix(request.matrix)), plan.beside)
 
 
 def absolute(request: AnnotateRequest) -> AnnotateRequest:

@@ -34,18 +34,17 @@ ROLES = {  # role -> places from the matrix's folder on, best first
         "analysis/umap/gene_expression_2_components/projection.csv",
         "analysis/umap/2_components/projection.csv",
     ),
-    "cell_centroids": ("cells.csv.gz", "cells.parquet"),  # of Xenium
     "h5ad": (),  # the matrix itself, for what is in its obsm
 }
 OF_CELLS = ("cell_segmentations", "nucleus_segmentations")  # without use for bins
 OF_BINS = ("tissue_positions",)  # without use for segmented cells
-MATRIX_NAMES = (Path(CELLS_IN_OUTS).name, Path(BINS_IN_OUTS).name, "cell_feature_matrix.h5")  # the last of Xenium
+SPACE_RANGER_NAMES = (Path(CELLS_IN_OUTS).name, Path(BINS_IN_OUTS).name)
 
 
 def locate_beside(request: AnnotateRequest, located: LocatedMatrix) -> dict[str, Path]:
-    """The files of each role: those where 10x Genomics' software writes them beside this matrix, and those named."""
+    """The files of each role: those where Space Ranger writes them beside this matrix, and those the user names."""
     found: dict[str, Path] = {}
-    if located.format == TENX and located.path.name in MATRIX_NAMES:
+    if located.format == TENX and located.path.name in SPACE_RANGER_NAMES:
         found = _first_of_each(located.path.parent, ROLES)
     if located.format == H5AD:
         found["h5ad"] = located.path

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from .colours import run_colours
 from .errors import InputError
 from .io.cell_types_csv import confidence_column
 from .io.segmentations import TypeProperties, annotate_segmentations, outer_rings, type_texts
-from .io.tissue_tables import CENTROIDS, mapping_parts, parts, read_positions, write_parts
+from .io.tissue_tables import mapping_parts, parts, read_positions, write_parts
 from .matrix import CountMatrix
 from .outlines import Outlines
 from .projection import computed_projection, given_projection
@@ -26,7 +27,6 @@ PREFIX = "celltype_annotated_"
 BARCODES_AT_A_TIME = 100_000
 MOST_NUMBERS_PER_CELL = 20
 SMALLEST_BIN = "square_002um"
-H5AD_PLACES = (("obsm/spatial",), ("obs/x_centroid", "obs/y_centroid"), ("obs/x", "obs/y"))  # best first
 POINT_SHARE = 0.5  # of the area around them that points without an outline fill on the map
 
 
@@ -67,8 +67,8 @@ def place(matrix: CountMatrix, models: Mapping[Path, CellLabels], beside: Mappin
         _annotate_outlines(barcodes, models, beside, colours, outlines)
         if "tissue_positions" in beside:
             _annotate_positions(barcodes, models, beside, outlines)
-        elif "cell_segmentations" not in beside:
-            _add_points(outlines, _centroids(barcodes, beside))
+        elif "cell_segmentations" not in beside and "h5ad" in beside:
+            _add_points(outlines, _h5ad_coordinates(beside["h5ad"], "spatial", len(barcodes)))
         tissue_map = outlines.tissue_map()
         xy = None if tissue_map is None else outlines.xy
     if "barcode_mappings" in beside:
@@ -137,16 +137,6 @@ def _annotate_positions(
         _add_points(outlines, xy)
 
 
-def _centroids(barcodes: np.ndarray, beside: Mapping[str, Path]) -> np.ndarray | None:
-    """(n, 2) of Xenium's table of cells, or of an .h5ad: its obsm, else columns of its obs; None without any."""
-    if "cell_centroids" in beside:
-        return read_positions(beside["cell_centroids"], barcodes, CENTROIDS)
-    if "h5ad" not in beside:
-        return None
-    found = (_h5ad_coordinates(beside["h5ad"], names, len(barcodes)) for names in H5AD_PLACES)
-    return next((xy for xy in found if xy is not None), None)
-
-
 def _add_points(outlines: Outlines, xy: np.ndarray | None) -> None:
     """Points as squares that can be seen."""
     if xy is None:
@@ -184,7 +174,7 @@ def _annotate_mappings(path: Path, barcodes: np.ndarray, labels: CellLabels, fol
 
     write_parts(folder / f"{PREFIX}barcode_mappings.parquet", annotated())
     for unit, counts in counted.items():
-        write_parts(folder / f"carried_cell_types_{unit.removesuffix('_id')}.parquet", [_most_frequent(counts, labels)])
+        write_parts(folder / f"carried_cell_types_{unit.removesuffix('_id')}.csv", [_most_frequent(counts, labels)])
 
 
 def _own_column(path: Path, index: pd.Index) -> str | None:
@@ -217,23 +207,21 @@ def _projection(matrix: CountMatrix, barcodes: np.ndarray, beside: Mapping[str, 
             if found is not None:
                 return found
     if "h5ad" in beside:
-        xy = _h5ad_coordinates(beside["h5ad"], ("obsm/X_umap",), len(barcodes))
+        xy = _h5ad_coordinates(beside["h5ad"], "X_umap", len(barcodes))
         if xy is not None:
             table = pd.DataFrame({"barcode": barcodes, "x": xy[:, 0], "y": xy[:, 1]})
             return given_projection(table[np.isfinite(xy).all(axis=1)], barcodes, "of the file's obsm")
     return computed_projection(matrix)
 
 
-def _h5ad_coordinates(path: Path, names: Sequence[str], n_cells: int) -> np.ndarray | None:
-    """(n, 2) of an array with two columns or more, or of two columns; None where the file has no such numbers."""
+def _h5ad_coordinates(path: Path, name: str, n_cells: int) -> np.ndarray | None:
+    """(n, 2) of obsm; None where the file has no such array."""
     try:
         with h5py.File(path, "r") as file:
-            items = [file.get(name) for name in names]
-            if not all(isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf" for item in items):
-                return None  # absent, a table or a sparse matrix, or a text
-            if any(item.ndim not in (1, 2) or len(item) != n_cells for item in items):
-                return None
-            found = np.column_stack([item[...] for item in items])
+            item = file.get(f"obsm/{name}")
+            with contextlib.suppress(AttributeError):  # a group, e.g. a table or a sparse matrix
+                if item is not None and item.shape[0] == n_cells and item.shape[1] >= 2:
+                    return np.asarray(item[:, :2], dtype=np.float32)
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc}") from exc
-    return found[:, :2].astype(np.float32) if found.shape[1] >= 2 else None
+    return None

@@ -166,17 +166,12 @@ def open_matrix(path: Path, plan: Plan) -> CountMatrix:
     return CountMatrix.of(source, genome=plan.matrix.genome, species=plan.matrix.species, path=source.path)
 
 
-def check_unchanged(path: Path, plan: Plan, beside: Mapping[str, Path]) -> None:
-    """InputError if the user's matrix, or a file beside it that the plan uses, is no longer what it was then."""
-    checksums = [(path, sha256_of(*locate_matrix(path).files), plan.matrix.sha256)]
-    checksums += [
-        (beside[role], sha256_of(beside[role]), file.sha256) for role, file in plan.beside.items() if file.sha256
-    ]
-    changed = [str(file) for file, now, then in checksums if now != then]
-    if changed:
+def check_unchanged(path: Path, plan: Plan) -> None:
+    """InputError if the user's matrix is no longer the one that the plan was made for."""
+    if sha256_of(*locate_matrix(path).files) != plan.matrix.sha256:
         raise InputError(
-            f"{', '.join(changed)} has changed since this run began, so its finished stages are of another sample. "
-            "Delete the run's folder, or choose another --id or --output-dir."
+            f"{path} has changed since this run began, so its finished stages are of another matrix. Delete the run's "
+            "folder, or choose another --id or --output-dir."
         )
 
 

@@ -285,12 +285,11 @@ def report_stage(
 
 def _views(places_path: Path, beside: Mapping[str, Path]) -> Views:
     factors = _factors(beside)
-    microns = 1.0 if "cell_centroids" in beside else factors.get("microns_per_pixel")
     for role in ("hires_image", "lowres_image"):
         scale = factors.get(f"tissue_{role.removesuffix('_image')}_scalef")
         if role in beside and scale:
-            return Views(read_places(places_path), beside[role], scale, microns)
-    return Views(read_places(places_path), microns_per_pixel=microns)
+            return Views(read_places(places_path), beside[role], scale, factors.get("microns_per_pixel"))
+    return Views(read_places(places_path), microns_per_pixel=factors.get("microns_per_pixel"))
 
 
 def _factors(beside: Mapping[str, Path]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import jsonschema
 
-from .beside import IN_SPATIAL, MATRIX_NAMES, NUCLEI, ROLES
+from .beside import IN_SPATIAL, NUCLEI, ROLES, SPACE_RANGER_NAMES
 from .errors import InputError
 from .inputs import BINS_IN_OUTS, CELLS_IN_OUTS
 from .progress import LOGGER
@@ -50,7 +50,7 @@ RUN_OPTIONS = (
 )
 IN_SPACERANGER_DIR = tuple(f"{folder}{name}" for folder in ("", "outs/") for name in (CELLS_IN_OUTS, BINS_IN_OUTS))
 BESIDE = {  # where files beside a matrix are looked for; as `locate_beside` does it
-    "matrices": list(MATRIX_NAMES),
+    "matrices": list(SPACE_RANGER_NAMES),
     "roles": {role: list(names) for role, names in ROLES.items()},
     "in_spatial": {role: list(names) for role, names in IN_SPATIAL.items()},
     "nuclei": NUCLEI,

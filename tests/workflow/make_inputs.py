@@ -47,7 +47,7 @@ def main(what: str) -> None:
         make_programs(inputs / "loupe tools")
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
     elif what == "cells":
-        make_outs(inputs / "the outs", n_cells=300, n_genes=GENES, seed=2)
+        make_tissue(inputs / "the cells.h5", n_cells=300, n_genes=GENES, seed=2)
     elif what == "cloud":
         make_tissue(inputs / "good.h5", n_cells=150, n_genes=GENES, seed=3)
         make_tissue(inputs / "bad.h5", n_cells=150, n_genes=GENES, seed=4)

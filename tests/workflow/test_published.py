@@ -98,10 +98,10 @@ def test_nothing_is_kept_in_the_home_folder(workflow_dir):
 
 @pytest.mark.workflow("count then annotate")
 def test_module_picks_the_cells_out_of_counts_files(workflow_dir):
-    """Of four matrices side by side, the segmented one is annotated, with its tissue files, as the shell does it."""
+    """Of four matrices that lie side by side, the segmented one is annotated; the tables are the shell's."""
     chain = workflow_dir / "chain"
     (chain / "shell").mkdir(exist_ok=True)
-    assert tables(chain / "results/S.1/outs") == tables(shell_outs(chain, "S_1", "in put/the outs"))
+    assert tables(chain / "results/S.1/outs") == tables(shell_outs(chain, "S_1", "in put/the cells.h5"))
 
 
 @pytest.mark.workflow("cloud models")

@@ -1,4 +1,4 @@
-"""Space Ranger's tissue positions and barcode mappings, read in parts and written again with types; Xenium's cells.
+"""Space Ranger's tissue positions and barcode mappings, read in parts and written again with types.
 
 Parquet needs pyarrow, the extra `cytonym[parquet]`; preflight leaves such files out where it is absent.
 """
@@ -16,8 +16,7 @@ from ..errors import InputError
 from .files import written_whole
 
 ROWS_AT_A_TIME = 1 << 18
-POSITIONS = ("barcode", "pxl_col_in_fullres", "pxl_row_in_fullres")
-CENTROIDS = ("cell_id", "x_centroid", "y_centroid")  # of Xenium's cells.csv.gz or cells.parquet
+OLD_POSITIONS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 NO_CELL = "cellid_000000000"
 
 
@@ -65,20 +64,17 @@ def _write_parquet(path: Path, frames: Iterable[pd.DataFrame]) -> None:
             writer.close()
 
 
-def read_positions(path: Path, barcodes: np.ndarray, names: tuple[str, str, str] = POSITIONS) -> np.ndarray:
-    """(n, 2) float32: x and y of each barcode, NaN where the file lacks it; `names`: columns of barcode, x and y.
-
-    Space Ranger's are in full-resolution pixels, Xenium's in µm.
-    """
+def read_positions(path: Path, barcodes: np.ndarray) -> np.ndarray:
+    """(n, 2) float32: x and y of each barcode in full-resolution pixels, NaN where the file lacks it."""
     index, xy = pd.Index(barcodes), np.full((len(barcodes), 2), np.nan, dtype=np.float32)
     for frame in parts(path):
-        missing = [name for name in names if name not in frame]
+        missing = [name for name in ("barcode", "pxl_row_in_fullres", "pxl_col_in_fullres") if name not in frame]
         if missing:
-            raise InputError(f"{path} lacks the column {', '.join(missing)}; places of barcodes are wanted.")
-        found = [value.decode() if isinstance(value, bytes) else str(value) for value in frame[names[0]].tolist()]
-        rows = index.get_indexer(pd.Index(found))
+            raise InputError(f"{path} lacks the column {', '.join(missing)}; tissue positions are wanted.")
+        rows = index.get_indexer(frame["barcode"].astype(str))
         known = rows >= 0
-        xy[rows[known]] = frame[list(names[1:])].to_numpy(dtype=np.float32)[known]
+        xy[rows[known], 0] = frame["pxl_col_in_fullres"].to_numpy()[known]
+        xy[rows[known], 1] = frame["pxl_row_in_fullres"].to_numpy()[known]
     return xy
 
 

@@ -27,23 +27,18 @@ process SPACERANGER_ANNOTATE {
     def models = "--models-dir ${models_dir ?: '.'}" // without a folder none is searched, not even one under HOME
     def token  = tenx_cloud_token ? "--tenx-cloud-token-path ${tenx_cloud_token}" : ''
     def memory = task.memory ? "--localmem ${task.memory.toGiga()}" : ''
-    // count emits the files of its outs folder one by one, several of one name: where a file came from tells which it is,
-    // and links put them there again
-    def files    = [outs].flatten()
-    def places   = files.size() == 1 ? [:] : files.collectEntries { file -> [file.toRealPath().toString().replaceFirst('.*/outs/', ''), file] }
-    def matrices = [
+    // count emits the files of its outs folder one by one, several of one name: where a file came from tells which it is
+    def files  = [outs].flatten()
+    def wanted = [
         'segmented_outputs/filtered_feature_cell_matrix.h5',
         'binned_outputs/square_008um/filtered_feature_bc_matrix.h5',
-        'filtered_feature_bc_matrix.h5',
+        'outs/filtered_feature_bc_matrix.h5',
     ]
-    def chosen   = matrices.find { place -> places[place] }
-    if (files.size() > 1 && !chosen) {
-        error("SPACERANGER_ANNOTATE: the outs of ${meta.id} hold none of ${matrices.join(', ')}")
+    def matrix = files.size() == 1 ? files.first() : wanted.findResult { name -> files.find { file -> file.toRealPath().toString().endsWith("/${name}") } }
+    if (!matrix) {
+        error("SPACERANGER_ANNOTATE: the outs of ${meta.id} hold none of ${wanted.join(', ')}")
     }
-    def matrix   = chosen ? "count/outs/${chosen}" : files.first()
-    def links    = places.collect { place, file -> "mkdir -p count/outs/\$(dirname ${place}) && ln -s \"\$PWD\"/${file} count/outs/${place}" }.join('\n    ')
     """
-    ${links}
     cytonym annotate \\
         --id ${id} \\
         --matrix ${matrix} \\
