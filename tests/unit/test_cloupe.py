@@ -226,7 +226,7 @@ def test_a_finished_stage_of_showing_is_not_done_again(tissue, tmp_path, monkeyp
             annotate(asked)
     assert read_places(tmp_path / "run/_stages/place/places.h5").projection is not None
     with monkeypatch.context() as patch:
-        for name in ("annotate_cloupe", "place", "export"):
+        for name in ("annotate_cloupe", "place", "export_h5ad"):
             patch.setattr(f"cytonym.stages.{name}", lambda *args, **kwargs: 1 / 0)
         result = annotate(asked)
     assert [alert["title"] for alert in result.metrics["alerts"]] == ["The Loupe file is not annotated"]
