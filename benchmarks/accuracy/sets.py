@@ -28,7 +28,11 @@ UNLABELLED = (
     "human_pdac_st428.h5ad",
     "mouse_brain_xenium_cell_feature_matrix.h5",
 )
-PROFILES = {"human": "human_tissue_profiles.h5ad", "mouse": "mouse_tissue_profiles.h5ad"}
+PROFILES = {  # the first word is the species
+    "human": "human_tissue_profiles.h5ad",
+    "mouse": "mouse_tissue_profiles.h5ad",
+    "human landscape": "human_hcl_ref_profiles.h5ad",
+}
 FEWEST_PROFILES = 5
 GENE_NOISE, DEPTH_NOISE = 0.7, 0.4  # log-normal sd over genes of a cell, and of the depth over cells
 
@@ -120,29 +124,30 @@ def read_profiles(path: Path) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
     """(n, G) linear values, the genes, and what is known of each profile."""
     with h5py.File(path, "r") as file:
         values, names = read_matrix(file).toarray(), text_column(file["var"])
-        keys = ("cell_type", "cl_id", "cl_label", "broad", "study", "tissue")
+        keys = ("cell_type", "cl_id", "cl_label", "broad", "tissue")
         obs = pd.DataFrame({key: text_column(file["obs"], key) for key in keys})
+        obs["study"] = text_column(file["obs"], "study") if "study" in file["obs"] else obs["tissue"]
     return np.expm1(values), names, obs
 
 
-def made_tissues(data: Path, species: str) -> list[str]:
-    """Tissues of the species' average profiles with at least five types that have a Cell Ontology id."""
-    obs = read_profiles(data / PROFILES[species])[2]
+def made_tissues(data: Path, library: str) -> list[str]:
+    """Tissues of a library of average profiles with at least five types that have a Cell Ontology id."""
+    obs = read_profiles(data / PROFILES[library])[2]
     sizes = obs[obs["cl_id"] != ""].groupby("tissue").size()
     return sorted(sizes.index[sizes >= FEWEST_PROFILES])
 
 
 def make_tissue(
-    data: Path, species: str, tissue: str, umis: int, *, spill: float = 0.1, n_cells: int = 1000, seed: int = 0
+    data: Path, library: str, tissue: str, umis: int, *, spill: float = 0.1, n_cells: int = 1000, seed: int = 0
 ) -> LabelledSet:
     """Noisy cells of a tissue's average profiles, in random proportions.
 
     A cell's gene shares are its profile's times log-normal noise, mixed with a Beta-distributed share (mean `spill`)
-    of another cell's profile; its counts are Poisson at log-normal depth around `umis`. Genes that the study never
+    of another cell's profile; its counts are Poisson at a log-normal depth around `umis`. Genes that the study never
     saw are left out.
     """
     rng = np.random.default_rng(seed)
-    shares, names, obs = read_profiles(data / PROFILES[species])
+    shares, names, obs = read_profiles(data / PROFILES[library])
     rows = np.flatnonzero((obs["tissue"] == tissue) & (obs["cl_id"] != ""))
     measured = shares[obs["study"] == obs["study"].iloc[rows[0]]].sum(axis=0) > 0
     profiles = shares[rows][:, measured]
@@ -151,21 +156,32 @@ def make_tissue(
     kind = rng.choice(len(rows), n_cells, p=proportions)
     neighbour = rng.permutation(kind)
     foreign = rng.beta(1, 1 / spill - 1, n_cells) if spill else np.zeros(n_cells)
-    blocks = []
+    drawn = []
     for cells in np.array_split(np.arange(n_cells), max(1, n_cells // 100)):
-        own = profiles[kind[cells]] * rng.lognormal(0, GENE_NOISE, (len(cells), profiles.shape[1]))
+        noise = GENE_NOISE * rng.standard_normal((len(cells), profiles.shape[1]), dtype=np.float32)
+        own = profiles[kind[cells]] * np.exp(noise)
         own /= own.sum(axis=1, keepdims=True)
         mixed = (1 - foreign[cells, None]) * own + foreign[cells, None] * profiles[neighbour[cells]]
-        depth = umis * rng.lognormal(0, DEPTH_NOISE, (len(cells), 1))
-        blocks.append(sp.csr_matrix(rng.poisson(mixed * depth).astype(np.int32)))
-    matrix = in_memory(sp.vstack(blocks, format="csr"), names[measured], species=species)
+        totals = rng.poisson(umis * rng.lognormal(0, DEPTH_NOISE, len(cells)))
+        drawn += [_draw(shares, total, rng) for shares, total in zip(np.cumsum(mixed, axis=1), totals, strict=True)]
+    ends = np.cumsum([0] + [len(genes) for genes in drawn])
+    genes = np.concatenate(drawn)
+    counts = sp.csr_matrix((np.ones(len(genes), np.int32), genes, ends), shape=(n_cells, profiles.shape[1]))
+    counts.sum_duplicates()
+    matrix = in_memory(counts, names[measured], species=library.split()[0])
     of_row = obs.iloc[rows]
     return LabelledSet(
-        f"made {species} {tissue}",
+        f"made {library} {tissue}",
         matrix,
         of_row["cell_type"].to_numpy(dtype=str)[kind],
         of_row["cl_id"].to_numpy(dtype=str)[kind],
     )
+
+
+def _draw(cumulative: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """The genes of `total` molecules."""
+    drawn = np.searchsorted(cumulative, rng.random(total) * cumulative[-1], side="right")
+    return np.minimum(drawn, len(cumulative) - 1)
 
 
 def thin(sample: LabelledSet, median: int) -> LabelledSet:

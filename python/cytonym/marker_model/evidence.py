@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +28,7 @@ FEATURES = (
     "unsupported",
     "enrichment",  # of the type's markers among the genes that stand out in the cluster
     "not_enriched",
+    "weaker_half",  # enrichment of the weaker one of two halves of its markers
     "coverage",  # share of the genes that stand out most that are the type's markers
     "coherence",  # the penalty for its organ
     "sample_share",  # log of the share of the sample that the type wins
@@ -41,6 +42,7 @@ FEATURES = (
     "foreign_enrichment",
     "kin_support",  # the best of the same broad type, less the type's own
     "kin_enrichment",
+    "agreement",  # share of the cluster's cells whose best type is of the same broad type
     "panel_share",
     "pooled_umis",
     "n_present",
@@ -178,6 +180,7 @@ def cluster_features(
     gene_of_marker: np.ndarray,
     facts: SampleFacts,
     cluster_share: np.ndarray,
+    agreement: np.ndarray,
 ) -> np.ndarray:
     """(K, T, F) the features of each type in each cluster; see FEATURES."""
     every = [*types, *broad]
@@ -186,7 +189,9 @@ def cluster_features(
     support = cluster_support(counts, np.column_stack([facts.background, facts.broad_background]), defining)
     logs = elevation(counts)
     weights = gene_weights(every, panel, gene_of_marker, logs.shape[1])
-    enrichment = np.minimum(standardised(logs, counts.all_genes) @ weights / ENRICHMENT_UNIT, MOST_ENRICHED)
+    z = standardised(logs, counts.all_genes)
+    enrichment = np.minimum(z @ weights / ENRICHMENT_UNIT, MOST_ENRICHED)
+    halves = [z @ gene_weights(half, panel, gene_of_marker, z.shape[1]) for half in marker_halves(types)]
     covered, any_covered = coverage(logs, weights > 0)
     of_broad = n_types + broad_of_type
     foreign, kin = _leads(support[:, :n_types], broad_of_type), _leads(enrichment[:, :n_types], broad_of_type)
@@ -195,6 +200,7 @@ def cluster_features(
         "unsupported": np.maximum(LITTLE_SUPPORT - support[:, :n_types], 0),
         "enrichment": enrichment[:, :n_types],
         "not_enriched": np.maximum(LITTLE_ENRICHED - enrichment[:, :n_types], 0),
+        "weaker_half": np.minimum(np.minimum(*halves) / ENRICHMENT_UNIT, MOST_ENRICHED),
         "coverage": covered[:, :n_types],
         "coherence": facts.coherence,
         "sample_share": np.log10(1e-3 + facts.share) + 2,
@@ -208,6 +214,7 @@ def cluster_features(
         "kin_support": foreign[1],
         "foreign_enrichment": kin[0],
         "kin_enrichment": kin[1],
+        "agreement": agreement[:, broad_of_type],
         "panel_share": np.log10(max(len(panel.genes), 1) / max(panel.n_wanted, 1)),
         "pooled_umis": np.log10(np.maximum(counts.totals, 100) / TELLING_UMIS)[:, None],
         "n_present": np.log10(max(facts.n_present, 1)),
@@ -215,6 +222,15 @@ def cluster_features(
     }
     shape = (n_clusters, n_types)
     return np.stack([np.broadcast_to(values[name], shape) for name in FEATURES], axis=2)
+
+
+def marker_halves(types: Sequence[MarkerType]) -> tuple[list[MarkerType], list[MarkerType]]:
+    """The types with every second of their markers, and with the others: two witnesses that share no gene."""
+    halves = []
+    for start in (0, 1):
+        kept = [replace(t, defining=t.defining[start::2], supporting=t.supporting[1 - start :: 2]) for t in types]
+        halves.append(kept)
+    return halves[0], halves[1]
 
 
 def gene_weights(types: Sequence[MarkerType], panel: Panel, gene_of_marker: np.ndarray, n_genes: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from .chain import SUPPORT, Match
 from .scores import Cells
 from .trust import Pick
 
-BROAD_THRESHOLD, THRESHOLD = 0.6, 0.45  # of the broad name; of the coarse and of the fine name
+BROAD_THRESHOLD, THRESHOLD = 0.75, 0.5  # of the broad name; of the coarse and of the fine name
 NO_EVIDENCE_BELOW = 0.2  # rather than weak evidence
 NONE = -1
 
@@ -23,7 +23,7 @@ REASONS = (
     "no marker evidence",
     "weak evidence for any type",
     "finer types not separable",
-    "targeted panel: broad labels only",
+    "targeted panel: finer types not told apart",
 )
 NAMED, NO_COUNTS, NO_EVIDENCE, WEAK, NOT_SEPARABLE, BROAD_ONLY = range(len(REASONS))
 
@@ -99,12 +99,19 @@ def call_cells(
     )
 
 
-def call_fine(calls: Calls, members: np.ndarray, match: Match, rows: np.ndarray) -> None:
-    """Writes the fine labels of the cells `members` into `calls`, where one is probable and supported."""
+def call_children(calls: Calls, members: np.ndarray, match: Match, rows: np.ndarray, names: TypeNames) -> None:
+    """Writes the names of the cells `members` one level deeper into `calls`, where one is probable and supported."""
     best = np.argmax(match.posterior, axis=1)
     cell = np.arange(len(members))
-    probability = match.posterior[cell, best] * calls.coarse_probability[members]
+    below_broad = np.isnan(calls.coarse_probability[members])
+    above = np.where(below_broad, calls.broad_probability[members], calls.coarse_probability[members])
+    probability = match.posterior[cell, best] * above
     named = (probability >= THRESHOLD) & (match.support[cell, best] >= SUPPORT)
-    calls.fine[members[named]] = rows[best[named]]
-    calls.fine_probability[members[named]] = probability[named]
-    calls.reason[members[named]] = NAMED
+    row = rows[best]
+    coarse, leaf = named & below_broad, np.array([names.is_leaf(r) for r in rows.tolist()])[best]
+    calls.coarse[members[coarse]] = row[coarse]
+    calls.coarse_probability[members[coarse]] = probability[coarse]
+    fine = named & (~below_broad | leaf)
+    calls.fine[members[fine]] = row[fine]
+    calls.fine_probability[members[fine]] = probability[fine]
+    calls.reason[members[fine]] = NAMED

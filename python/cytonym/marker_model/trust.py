@@ -87,8 +87,16 @@ def sample_features(
         gene_of_marker,
         facts,
         np.bincount(match.cluster, minlength=len(level.centres[MIDDLE])) / len(best),
+        _agreement(match.cluster, broad_of_type[best], (len(level.centres[MIDDLE]), len(broad_rows))),
     )
     return features, match
+
+
+def _agreement(cluster: np.ndarray, broad: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(K, B) share of each cluster's cells whose best type is of each broad type."""
+    votes = np.zeros(shape)
+    np.add.at(votes, (cluster, broad), 1)
+    return np.asarray(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1))
 
 
 def learn_trust(
