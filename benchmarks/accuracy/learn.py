@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ontology import Ontology, TrueClasses
+from ontology import TrueClasses
 from scipy.optimize import brentq
 from scipy.special import expit
 from sets import PROFILES, LabelledSet, made_tissues, make_tissue, read_set, thin
 from sklearn.linear_model import LogisticRegression
 
+from cytonym.io.obo import read_ontology
 from cytonym.marker_model.chain import learn_level
 from cytonym.marker_model.embedding import choose_genes
 from cytonym.marker_model.evidence import FEATURES
@@ -33,6 +34,7 @@ from cytonym.marker_model.scores import row_totals, view_cells
 from cytonym.marker_model.trust import CELL_FEATURES, LEVELS, best_types, broad_rows_of, decades, sample_features
 from cytonym.markers import MarkerType, load_markers
 from cytonym.matrix import in_memory
+from cytonym.ontology import Ontology
 from cytonym.parallel import single_threaded
 
 CELLS_EACH = 200
@@ -74,7 +76,7 @@ class Example:
 
 @cache
 def _ontology(data: Path) -> Ontology:
-    return Ontology(data / "cl-basic.obo")
+    return read_ontology(data / "cl-basic.obo")
 
 
 def example(data: Path, library: str, tissue: str, umis: int, variant: str, seed: int) -> Example | None:
