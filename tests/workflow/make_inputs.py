@@ -9,6 +9,8 @@ from cytonym.demo_outs import make_outs
 from cytonym.install import InstallRequest, install
 from cytonym.io.tenx_h5 import open_tenx_h5
 from cytonym.markers import MarkerTable, as_tsv, load_markers
+from cytonym.reference.build import build_reference
+from cytonym.reference.request import BuildRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from azimuth_files import write_bundle
@@ -18,7 +20,8 @@ SEVEN_PARTS = 4500  # cells, 700 at a time
 GENES = 6000
 SHEET = '''\
 sample,matrix,spaceranger_dir,description,genome,slide,cell_annotation_model,markers,tissue,cloupe
-seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,"markers,pan_human_azimuth",own types.tsv,Lymph-Node,its.cloupe
+seven,seven parts.h5,,"it's 7 parts, for ""$HOME""",,V1,\
+"markers,pan_human_azimuth,our reference",own types.tsv,Lymph-Node,its.cloupe
 hd,,runs/hd,,,V2,,,,
 tiny,tests/data/tiny/filtered_feature_bc_matrix,,,GRCh38,,markers,,,
 '''
@@ -43,6 +46,7 @@ def main(what: str) -> None:
         table = MarkerTable("human", (own,), {})
         (inputs / "own types.tsv").write_text(as_tsv(table), encoding="utf-8")
         barcodes = open_tenx_h5(inputs / "seven parts.h5").read_barcodes(0, SEVEN_PARTS).tolist()
+        make_reference(inputs / "our reference")
         make_cloupe(inputs / "its.cloupe", barcodes[1:])
         make_programs(inputs / "loupe tools")
         (inputs / "sheet.csv").write_text(SHEET, encoding="utf-8")
@@ -56,6 +60,13 @@ def main(what: str) -> None:
         token.write_text(f"{CLOUD_TOKEN}\n", encoding="utf-8")
         token.chmod(0o600)
     Path("home").mkdir()
+
+
+def make_reference(output: Path) -> None:
+    """A reference of cells that are made like those of the seven parts, with their true types."""
+    tissue, labels = Path("reference.h5"), Path("reference.csv")
+    make_tissue(tissue, n_cells=400, n_genes=GENES, seed=1).to_csv(labels, index=False)
+    build_reference(BuildRequest((tissue,), "ours", output, labels=(labels,), label_key="coarse_cell_type"))
 
 
 main(sys.argv[1])

@@ -13,14 +13,14 @@ import pytest
 SAMPLES = {  # sample -> matrix and options of the shell's command
     "seven": (
         "in put/seven parts.h5",
-        *("--cell-annotation-model", "markers,pan_human_azimuth"),
+        *("--cell-annotation-model", "markers,pan_human_azimuth,in put/our reference"),
         *("--markers", "in put/own types.tsv", "--tissue", "Lymph-Node"),
         *("--cloupe", "in put/its.cloupe", "--loupe-tools", "in put/loupe tools"),
     ),
     "hd": ("in put/runs/hd",),  # no model named: the installed one
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
-FOLDERS = {"seven": {"Markers", "Azimuth"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
+FOLDERS = {"seven": {"Markers", "Azimuth", "ours"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
 RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad", "--figures")
 
 
@@ -87,7 +87,7 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + (3 + 7) + 1 + 1
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + 2 * (3 + 7) + 1 + 1
 
 
 @pytest.mark.workflow("sample sheet")

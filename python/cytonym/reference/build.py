@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
@@ -21,7 +22,8 @@ from ..search.index import write_vectors
 from ..types import Model
 from .cards import long_card, model_card
 from .compared import compared_cells, compared_table
-from .gather import Learnt, gather, known_names
+from .gather import Learnt, gather, known_names, open_inputs
+from .labelled import LabelledInput
 from .labels import suggestions, suggestions_tsv
 from .request import BuildRequest
 
@@ -35,12 +37,17 @@ def build_reference(request: BuildRequest) -> Model:
     check_new(request.name, request.output)
     ontology = read_ontology(request.ontology) if request.ontology else load_ontology()
     with tempfile.TemporaryDirectory(prefix="cytonym-reference-") as scratch:
-        learnt = gather(request, ontology, Path(scratch))
-        LOGGER.info("learn from %s cells", f"{learnt.training.counts.shape[0]:,}")
-        model = learn_reference(learnt.training, ontology, seed=request.seed)
-        embedding = learn_embedding(learnt.training, seed=request.seed)
-        _suggest(request, learnt, ontology)
-        return write_reference(request, learnt, model, embedding, ontology)
+        return build_of(request, open_inputs(request, Path(scratch)), ontology)
+
+
+def build_of(request: BuildRequest, inputs: Sequence[LabelledInput], ontology: Ontology) -> Model:
+    """The bundle of inputs that are open already."""
+    learnt = gather(request, inputs, ontology)
+    LOGGER.info("learn from %s cells", f"{learnt.training.counts.shape[0]:,}")
+    model = learn_reference(learnt.training, ontology, seed=request.seed)
+    embedding = learn_embedding(learnt.training, seed=request.seed)
+    _suggest(request, learnt, ontology)
+    return write_reference(request, learnt, model, embedding, ontology)
 
 
 def check_new(name: str, output: Path) -> None:

@@ -49,9 +49,8 @@ class Learnt:
     notes: tuple[str, ...]
 
 
-def gather(request: BuildRequest, ontology: Ontology, scratch: Path) -> Learnt:
+def gather(request: BuildRequest, inputs: Sequence[LabelledInput], ontology: Ontology) -> Learnt:
     """All that the model is learnt from; one pass over the labels, then one over the chosen cells."""
-    inputs = _open(request, scratch)
     averages = _are_averages(inputs, request)
     levels = read_levels(request.levels) if request.levels else load_levels()
     given = read_map(request.ontology_map, ontology) if request.ontology_map else None
@@ -66,8 +65,8 @@ def gather(request: BuildRequest, ontology: Ontology, scratch: Path) -> Learnt:
     return Learnt(inputs, terms, genes, table, training, compared, averages, _notes(inputs, genes))
 
 
-def _open(request: BuildRequest, scratch: Path) -> list[LabelledInput]:
-    """Text tables are averages; all else is opened as cells."""
+def open_inputs(request: BuildRequest, scratch: Path) -> list[LabelledInput]:
+    """Text tables are averages; all else is opened as cells. What must be converted first goes to `scratch`."""
     missing = next((path for path in request.inputs if not path.exists()), None)
     if missing is not None:
         raise InputError(f"{missing} does not exist.")
