@@ -18,7 +18,7 @@ SCALED_TOTAL = 1e4
 N_VARIABLE_GENES = 4000
 THINNED_UMIS = (1000.0, 400.0, 150.0, 60.0)
 DEPTH_SPREAD = 0.4  # sd of the log of a copy's UMIs
-MOST_ROWS = 40_000  # of cells and their thinned copies
+MOST_ROWS, MOST_WORK = 40_000, 6_000_000  # cells and their thinned copies; and these times types
 MOST_STEPS = 60
 STRENGTH = 1.0  # C: inverse of the penalty on squared weights
 
@@ -70,7 +70,7 @@ def learn_linear(counts: sp.csr_matrix, codes: np.ndarray, n_types: int, rng: np
     from sklearn.linear_model import LogisticRegression
 
     genes = variable_genes(counts)
-    rows = spread_rows(codes, MOST_ROWS // (1 + len(THINNED_UMIS)))
+    rows = spread_rows(codes, min(MOST_ROWS, MOST_WORK // n_types) // (1 + len(THINNED_UMIS)))
     cells, of_cells = counts[rows], codes[rows]
     copies = [cells, *(thinned(cells, umis, DEPTH_SPREAD, rng) for umis in THINNED_UMIS)]
     no_platform = np.zeros(counts.shape[1])
