@@ -36,15 +36,17 @@ A model is learnt from one study and names the cells of another. How to read the
   takes these themselves, in its classic way); scanpy's ingest and PCA + kNN take 2,000 variable genes, 50 components
   and 15 neighbours.
 
-What was chosen on what: settings may be chosen on these pairs alone, {choose_pairs}.
-The other pairs are reported. Three things blur that line: a prototype, whose formulas the model follows, was tuned on
-pairs like these, some of them the same; the model's author has measured report pairs while building it; and the sample
-pbmc3k stands on both sides, with other references.
+What was chosen on what: settings may be chosen on the pairs marked "choose" below, and on no others. Three things blur
+that line: a prototype, whose formulas the model follows, was tuned on pairs like these, some of them the same; the
+model's author has measured report pairs while building it; and the sample pbmc3k stands on both sides, with other
+references.
 
 ## Means over report pairs
 
-Over the {n_full} pairs that all programs named, {common_pairs}:
-fewer at depths that a sample does not have, so that rows of different depths do not compare.
+Over the {n_full} pairs that all programs named; fewer at depths that a sample does not have, so that rows of different
+depths do not compare:
+
+{common_pairs}
 
 {report_means}
 
@@ -92,7 +94,21 @@ Means over all pairs: learning from the reference (of the product once a referen
 to a sample, naming the cells of a sample at one depth. One thread; small samples, so that fixed costs weigh heavily.
 
 {seconds}
-{failures}"""
+{failures}
+## What to make of it
+
+- On sparse cells the model names more cells rightly than the others in the mean; at full depth others do as well, and
+  on some pairs better. singler with averages as they are is the closest.
+- The sparser the cells, the more names stop above the right one: between CD4, CD8 and NK cells two studies seldom draw
+  the line alike.
+- Confidence is too high where the two studies differ most: bone-marrow progenitors named by sorted bulk profiles, and
+  lymphoid tissue named by sorted blood.
+- A type that the reference lacks mostly gets the name of its nearest kin. On blood, novelty tells such cells better
+  than the confidence does; on a panel of 384 genes neither is to be trusted.
+- A panel of 33 genes tells neurons from glia at best; most such cells stay with a name above or without one.
+- Spill-over of a third of the counts costs a fifth of the right names, as with singler. The programs that lose less had
+  less to lose.
+"""
 
 
 def write_half(path: Path, half: str) -> None:
@@ -117,9 +133,8 @@ def page(records: Sequence[Record], most_cells: int) -> str:
     return PAGE.format(
         heading=HEADING,
         most_cells=most_cells,
-        choose_pairs=", ".join(dict.fromkeys(choose["pair"])),
         n_full=common["pair"].nunique(),
-        common_pairs=", ".join(dict.fromkeys(common["pair"])),
+        common_pairs="\n".join(f"- {pair}" for pair in dict.fromkeys(common["pair"])),
         report_means=_means(common),
         choose_means=_means(choose),
         bars=_bars(common, named, every),
@@ -252,7 +267,7 @@ def _failures(rows: pd.DataFrame) -> str:
     if failed.empty:
         return ""
     lines = [f"- {method} on {pair}: {why}" for pair, method, why in failed.itertuples(index=False)]
-    return "\n".join(["", "What failed:", "", *lines, ""])
+    return "\n".join(["", "Not measured, or failed:", "", *lines, ""])
 
 
 def _bars(common: pd.DataFrame, named: pd.DataFrame, every: pd.DataFrame) -> str:

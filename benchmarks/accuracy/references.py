@@ -58,11 +58,12 @@ def main(arguments: Sequence[str]) -> None:
     records: list[Record] = []
     if options.records:
         records += json.loads(options.records.read_text(encoding="utf-8"))
-    if "peers" in options.parts and options.peer_python:
+    parts = options.parts or (() if options.records else PARTS)
+    if "peers" in parts and options.peer_python:
         records += measure_peers(data, pairs, options.peer_python, options.peers)
-    if "product" in options.parts:
+    if "product" in parts:
         records += (record for pair in pairs for record in measure_product(data, pair))
-    if "left-out" in options.parts:
+    if "left-out" in parts:
         records += (record for pair in pairs if pair in LEFT_OUT for record in measure_left_out(data, pair))
     if options.json:
         options.json.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
@@ -81,8 +82,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--peer-python", type=Path, help="python of an environment with celltypist, singler and scanpy: measured beside"
     )
     parser.add_argument("--peers", nargs="+", default=[], help="only these of them")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--records", type=Path, help="add to the records of this file of an earlier --json")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="[default: all; with --records none]")
+    parser.add_argument("--records", type=Path, help="take the records of this file of an earlier --json, too")
     parser.add_argument("--json", type=Path, help="write the records to this file")
     parser.add_argument("--page", type=Path, help="write the second half of docs/accuracy.md, or of a page like it")
     return parser.parse_args(arguments)
