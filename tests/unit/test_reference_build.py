@@ -15,6 +15,7 @@ from cytonym.cli import main
 from cytonym.errors import CytonymError, ModelError
 from cytonym.io.bundle import check_bundle, open_bundle, read_cells, read_ontology_of, read_reference_card
 from cytonym.io.model_store import read_model
+from cytonym.io.obo import read_ontology
 from cytonym.io.tenx_h5 import TenxH5Writer
 from cytonym.matrix import Features, in_memory
 from cytonym.models import bundles_among, find_model
@@ -122,11 +123,11 @@ def test_files_of_different_genes_make_one_reference(tmp_path):
     n = len(blood_averages()[1])
     one = write_blood(tmp_path / "one.h5ad", genes=slice(0, n - 100), dataset_id=None)
     two = write_blood(tmp_path / "two.h5ad", genes=slice(50, n), seed=1, dataset_id=None)
-    build(tmp_path, one, two)
-    card = read_reference_card(tmp_path / "bundle")
-    assert card["genes"] == n - 150
-    assert [kind["n_cells"] for kind in card["types"]] == [80, 80, 80]
-    assert "genes are in all 2 inputs" in " ".join(card["notes"])
+    learnt = gathered(BuildRequest((one, two), "x", tmp_path / "x"), tmp_path)
+    assert len(learnt.training.features) == n - 150
+    assert [kind.n_cells for kind in learnt.training.types] == [80, 80, 80]
+    assert len(np.unique(learnt.training.group_codes)) == 2 * 3  # files x donors
+    assert "genes are in all 2 inputs" in " ".join(learnt.notes)
 
 
 def write_tenx(path: Path, counts: sp.csr_matrix, features: Features) -> list[str]:
@@ -147,10 +148,17 @@ def test_matrices_with_a_table_of_labels_make_a_reference(tmp_path):
     labels = pd.DataFrame({"barcode": barcodes, "coarse_cell_type": LABELS[codes]})
     labels.loc[:9, "coarse_cell_type"] = "Unassigned"
     labels.iloc[:100].to_csv(tmp_path / "cell_types.csv", index=False)
-    build(tmp_path, tmp_path / "slide", labels=(tmp_path / "cell_types.csv",), label_key="coarse_cell_type")
-    card = read_reference_card(tmp_path / "bundle")
-    assert sum(kind["n_cells"] for kind in card["types"]) == 90
-    assert {kind["found_by"] for kind in card["types"]} == {"name"}
+    request = BuildRequest(
+        (tmp_path / "slide",),
+        "x",
+        tmp_path / "x",
+        labels=(tmp_path / "cell_types.csv",),
+        label_key="coarse_cell_type",
+    )
+    learnt = gathered(request, tmp_path)
+    assert sum(kind.n_cells for kind in learnt.training.types) == 90
+    assert {term.label for term in learnt.terms[0] if term.found_by == "name"} == set(LABELS)
+    assert learnt.inputs[0].dataset == "slide"
 
 
 def test_a_table_of_averages_makes_a_reference(tmp_path):
@@ -203,9 +211,9 @@ def test_the_users_own_ontology_and_levels_hold(tmp_path):
     (tmp_path / "own.tsv").write_text("cl_id\tname\tlevel\nCL:0000236\tours\tbroad\n")
     labels = np.array(["bee", "mono", "nk"])[blood_cells()[1]]
     path = write_blood(tmp_path / "x.h5ad", cell_type=labels, cell_type_ontology_term_id=None)
-    build(tmp_path, path, ontology=tmp_path / "own.obo", levels=tmp_path / "own.tsv")
-    kind = read_reference_card(tmp_path / "bundle")["types"][0]
-    assert (kind["label"], kind["ontology_id"], kind["broad"], kind["coarse"]) == ("bee", "CL:0000236", "ours", "ours")
+    request = BuildRequest((path,), "x", tmp_path / "x", levels=tmp_path / "own.tsv")
+    kind = gather(request, open_inputs(request, tmp_path), read_ontology(tmp_path / "own.obo")).training.types[0]
+    assert (kind.label, kind.ontology_id, kind.broad, kind.coarse) == ("bee", "CL:0000236", "ours", "ours")
 
 
 def test_small_labels_are_dropped_and_told(tmp_path):
@@ -341,6 +349,14 @@ def test_newer_and_foreign_bundles_are_refused(copied, tmp_path):
         open_bundle(copied)
     with pytest.raises(ModelError, match=r"has no card\.json"):
         open_bundle(tmp_path)
+
+
+def test_a_model_of_another_layout_is_refused(blood):
+    """What an earlier version of the engine stored lacks what this one needs."""
+    meta, arrays = read_model(open_bundle(blood))
+    del arrays["fusion/trust"]
+    with pytest.raises(ModelError, match=r"lacks fusion/trust: another version.*Build it again"):
+        ReferenceModel.of(meta, arrays)
 
 
 def test_a_bundle_is_a_model_by_its_folder(blood, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..errors import ModelError
 from ..matrix import Features
 from .fusion import Fusion
 from .genes import ELSEWHERE
@@ -153,4 +154,7 @@ def _flat(prefix: str, value: Any) -> dict[str, np.ndarray]:
 
 def _restored(kind: type[T], prefix: str, arrays: Mapping[str, np.ndarray]) -> T:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    missing = next((f"{prefix}/{name}" for name in names if f"{prefix}/{name}" not in arrays), None)
+    if missing is not None:
+        raise ModelError(f"The reference lacks {missing}: another version of cytonym built it. Build it again.")
     return kind(**{name: arrays[f"{prefix}/{name}"] for name in names})
