@@ -130,6 +130,18 @@ def test_files_of_different_genes_make_one_reference(tmp_path):
     assert "genes are in all 2 inputs" in " ".join(learnt.notes)
 
 
+def test_files_of_one_name_stay_apart(tmp_path):
+    """Their data sets are numbered; a map still knows both by their name."""
+    paths = []
+    for seed, folder in enumerate(("a", "b")):
+        (tmp_path / folder).mkdir()
+        paths.append(write_blood(tmp_path / folder / "x.h5ad", seed=seed, dataset_id=None))
+    (tmp_path / "map.tsv").write_text("label\tcl_id\tdataset\nB cell\tCL:0000945\tx\n")
+    learnt = gathered(BuildRequest(tuple(paths), "x", tmp_path / "x", ontology_map=tmp_path / "map.tsv"), tmp_path)
+    assert [one.datasets.values.tolist() for one in learnt.inputs] == [["x.1"], ["x.2"]]
+    assert learnt.training.types[0].ontology_id == "CL:0000945"
+
+
 def write_tenx(path: Path, counts: sp.csr_matrix, features: Features) -> list[str]:
     barcodes = np.array([f"cellid_{i:09d}-1" for i in range(counts.shape[0])])
     n = len(features)

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from ..errors import InputError
 from ..inputs import H5AD, TENX, LocatedMatrix, as_tenx_h5, locate_matrix
-from ..io.coded import MISSING, CodedColumn
+from ..io.coded import CodedColumn
 from ..io.h5ad import H5adSource, obs_columns, open_h5ad, read_obs, read_row_names
 from ..io.tenx_h5 import TenxH5Source
 from ..matrix import BLOCK_ROWS, Features
@@ -40,7 +40,7 @@ class LabelledInput:
     """One file whose genes and labels are read; `cells` reads its counts, as often as it is called."""
 
     path: Path
-    dataset: str  # what the file is called: its stem
+    dataset: str  # what a map's column of that name calls the file: its stem
     features: Features  # Gene Expression alone
     labels: CodedColumn
     ontology_ids: CodedColumn | None
@@ -69,7 +69,7 @@ def open_labelled(request: BuildRequest, folder: Path) -> list[LabelledInput]:
             found.append(_open_h5ad(place.path, request))
         else:
             found.append(_open_with_table(place, table, request, folder / f"input-{number}.h5"))
-    return _with_own_names(found, request.inputs)
+    return _with_own_names(found)
 
 
 def _tables_of(request: BuildRequest, located: Sequence[LocatedMatrix]) -> list[Path | None]:
@@ -228,20 +228,12 @@ def _stem_of(path: Path) -> str:
     return path.stem
 
 
-def _with_own_names(found: Sequence[LabelledInput], inputs: Sequence[Path]) -> list[LabelledInput]:
-    """Data sets of two files with one stem get the file's number, so that they stay apart."""
+def _with_own_names(found: Sequence[LabelledInput]) -> list[LabelledInput]:
+    """Data sets that are files of one name get the file's number, so that they stay apart."""
     stems = [one.dataset for one in found]
     named = []
-    for number, one in enumerate(found):
-        if stems.count(one.dataset) > 1:
-            name = f"{one.dataset}.{number + 1}"
-            is_stem = one.datasets.values.tolist() == [one.dataset]
-            datasets = CodedColumn.constant(name, one.n_cells) if is_stem else one.datasets
-            one = replace(one, dataset=name, datasets=datasets)
+    for number, one in enumerate(found, start=1):
+        if stems.count(one.dataset) > 1 and one.datasets.values.tolist() == [one.dataset]:
+            one = replace(one, datasets=CodedColumn.constant(f"{one.dataset}.{number}", one.n_cells))
         named.append(one)
     return named
-
-
-def labelled_rows(found: LabelledInput) -> np.ndarray:
-    """Rows with a label."""
-    return np.flatnonzero(found.labels.codes > MISSING)

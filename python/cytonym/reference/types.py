@@ -18,6 +18,7 @@ from .request import FEWEST_CELLS
 
 ROOT = "CL:0000000"
 DROPPED = "dropped"
+Key = tuple[str, str]  # a label and its term
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def type_table(
     types are left.
     """
     keys = [[(term.label, term.term_id) for term in of_input] for of_input in terms]
-    n_cells: dict[tuple[str, str], int] = {}
+    n_cells: dict[Key, int] = {}
     for one, of_input in zip(inputs, keys, strict=True):
         for key, n in zip(of_input, one.labels.counts().tolist(), strict=True):
             n_cells[key] = n_cells.get(key, 0) + n
@@ -66,7 +67,7 @@ def type_table(
     if not n_cells:
         raise InputError("No cell of the inputs has a label that names a type. Name the labels' column: --label-key.")
     became = _pooled(n_cells, ontology, fewest) if pool else _dropped(n_cells, fewest)
-    kept: dict[tuple[str, str], int] = {}
+    kept: dict[Key, int] = {}
     for key, n in n_cells.items():
         target = became.get(key, key)
         if target is not None:
@@ -81,7 +82,7 @@ def type_table(
         ReferenceType(named[key], key[1], names.broad, names.coarse, names.broad_id, names.coarse_id, kept[key])
         for key, names in zip(ordered, above, strict=True)
     )
-    row_of: dict[tuple[str, str] | None, int] = {key: row for row, key in enumerate(ordered)}
+    row_of: dict[Key | None, int] = {key: row for row, key in enumerate(ordered)}
     of_values = tuple(
         np.array([row_of.get(became.get(key, key), MISSING) for key in of_input], dtype=np.int32) for of_input in keys
     )
@@ -102,24 +103,22 @@ def _name(term_id: str, ontology: Ontology) -> str:
     return ontology[term_id].name if term_id in ontology else term_id or "no term"
 
 
-def _dropped(n_cells: dict[tuple[str, str], int], fewest: int) -> dict[tuple[str, str], tuple[str, str] | None]:
+def _dropped(n_cells: dict[Key, int], fewest: int) -> dict[Key, Key | None]:
     return {key: None for key, n in n_cells.items() if n < fewest}
 
 
-def _pooled(
-    n_cells: dict[tuple[str, str], int], ontology: Ontology, fewest: int
-) -> dict[tuple[str, str], tuple[str, str] | None]:
+def _pooled(n_cells: dict[Key, int], ontology: Ontology, fewest: int) -> dict[Key, Key | None]:
     """Small labels -> the label of their nearest ancestor that then has enough cells; None where there is none.
 
     An ancestor that is a label already is that label; otherwise it is called by its name, and siblings meet there.
     """
     small = sorted(key for key, n in n_cells.items() if n < fewest)
     label_of = {term: (label, term) for (label, term), n in sorted(n_cells.items()) if n >= fewest and term}
-    waiting: dict[str, list[tuple[str, str]]] = {}
+    waiting: dict[str, list[Key]] = {}
     for key in small:
         for term in _ancestors(key[1], ontology):
             waiting.setdefault(term, []).append(key)
-    became: dict[tuple[str, str], tuple[str, str] | None] = {}
+    became: dict[Key, Key | None] = {}
     # the deepest meeting places first, so that nothing is pooled further up than needed
     for term in sorted(waiting, key=lambda term: (-len(ontology.lineage(term)), term)):
         met = [key for key in waiting[term] if key not in became]
@@ -134,7 +133,7 @@ def _ancestors(term_id: str, ontology: Ontology) -> list[str]:
     return sorted(ontology.lineage(term_id) - {ROOT}) if term_id in ontology else []
 
 
-def _too_few(n_cells: dict[tuple[str, str], int], kept: dict[tuple[str, str], int], fewest: int) -> str:
+def _too_few(n_cells: dict[Key, int], kept: dict[Key, int], fewest: int) -> str:
     found = ", ".join(f"'{label}' with {n} cells" for (label, _), n in sorted(n_cells.items())[:5])
     if len(n_cells) < 2:
         return f"The inputs have one label only, {found}: there is nothing to tell apart. Name another --label-key."
