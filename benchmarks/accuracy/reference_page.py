@@ -102,10 +102,12 @@ to a sample, naming the cells of a sample at one depth. One thread; small sample
 - The sparser the cells, the more names stop above the right one: between CD4, CD8 and NK cells two studies seldom draw
   the line alike.
 - Confidence is too high where the two studies differ most: bone-marrow progenitors named by sorted bulk profiles, and
-  lymphoid tissue named by sorted blood.
+  lymphoid tissue named by sorted blood. From whole-body references of a hundred types it is too low: hardly a name is
+  wrong, but most stop above the right one.
 - A type that the reference lacks mostly gets the name of its nearest kin. On blood, novelty tells such cells better
   than the confidence does; on a panel of 384 genes neither is to be trusted.
-- A panel of 33 genes tells neurons from glia at best; most such cells stay with a name above or without one.
+- A panel of 33 genes does not bear a whole-body reference; even with 28 types most such cells stay with a name above
+  or without one.
 - Spill-over of a third of the counts costs a fifth of the right names, as with singler. The programs that lose less had
   less to lose.
 """
