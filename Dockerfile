@@ -8,11 +8,13 @@ ARG PIP_CERT=
 ARG PIP_FIND_LINKS=
 ARG PIP_INDEX_URL=
 ARG PIP_NO_INDEX=
+# extras of pyproject.toml; spatialdata would add 1 GB
+ARG EXTRAS=parquet,figures,faiss
 WORKDIR /src
 RUN python3 -m venv /opt/venv
 # what the wheel is made from, and wheels/ where there is one: .dockerignore holds back the rest
 COPY . .
-RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check . && chmod -R a+rX /opt/venv
+RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check ".[$EXTRAS]" && chmod -R a+rX /opt/venv
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE
