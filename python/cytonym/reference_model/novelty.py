@@ -34,10 +34,10 @@ class Novelty:
     def for_sample(self, z: np.ndarray) -> Novelty:
         """With the shift that these z of a sample's cells have in common.
 
-        The better quarter of a sample is taken for cells of known types: where even these show less evidence than
-        strangers do, it is the platform's doing. More evidence is no reason to expect more.
+        The better quarter of a sample is taken for cells of known types: where these show more or less evidence than
+        strangers do, it is the platform's doing.
         """
-        return replace(self, shift=np.minimum(np.quantile(z, KNOWN) - np.quantile(self.quantiles, KNOWN), 0.0))
+        return replace(self, shift=np.asarray(np.quantile(z, KNOWN) - np.quantile(self.quantiles, KNOWN)))
 
     def tail(self, z: np.ndarray) -> np.ndarray:
         """(n,) share of cells of known types with a z that low; below the lowest of them by the normal law."""
