@@ -6,6 +6,7 @@ include { EXPORT                   } from '../local/export'
 include { FIT; FIT as FIT_IN_CLOUD } from '../local/fit'
 include { CLASSIFY                 } from '../local/classify'
 include { ASSIGN                   } from '../local/assign'
+include { CONSENSUS                } from '../local/consensus'
 include { DIFFEXP                  } from '../local/diffexp'
 include { CLOUPE                   } from '../local/cloupe'
 include { PLACE                    } from '../local/place'
@@ -67,17 +68,27 @@ workflow ANNOTATE {
         .map { key, parts -> [key.target, parts.sort { part -> part[0] }.collect { part -> part[1] }] }
     ASSIGN(jobs.map { meta, _matrix, plan -> [meta, plan] }.join(fitted).join(predictions))
 
-    DIFFEXP(jobs.filter { meta, _matrix, _plan -> meta.diffexp }.join(ASSIGN.out.cell_types))
+    models = ASSIGN.out.cell_types                                       // [id, the models' folders]
+        .map { meta, folder -> [groupKey(meta.id, meta.models), folder] }
+        .groupTuple(remainder: true)                                     // a model of 10x Cloud that failed leaves the others
+        .map { key, found -> [key.target, found.sort { folder -> folder.name }] }
+        .branch { _id, found ->
+            several: found.size() > 1
+            single: true
+        }
+    CONSENSUS(planned.join(models.several).map { id, _sample, plan, _matrix, found -> [agreed(id, parsed(plan)), plan, found] })
+    labels = models.single                                               // [id, all folders with labels]
+        .mix(models.several.join(CONSENSUS.out.cell_types.map { meta, folder -> [meta.id, folder] }).map { id, found, folder -> [id, found + [folder]] })
 
-    tables = ASSIGN.out.cell_types.map { meta, folder -> [meta, 1, folder] }   // [id, folders of tables, always in the same order]
+    labelled = ASSIGN.out.cell_types.mix(CONSENSUS.out.cell_types)       // [meta, folder]
+    tested = planned.map { id, _sample, plan, matrix -> [agreed(id, parsed(plan)), matrix, plan] }.mix(jobs)
+    DIFFEXP(tested.filter { meta, _matrix, _plan -> meta.diffexp }.join(labelled))
+
+    tables = labelled.map { meta, folder -> [meta, 1, folder] }          // [id, folders of tables, always in the same order]
         .mix(DIFFEXP.out.diffexp.map { meta, folder -> [meta, 2, folder] })
         .map { meta, stage, folder -> [groupKey(meta.id, meta.tables), ["${meta.model} ${stage}", folder]] }
-        .groupTuple(remainder: true)                                     // a model of 10x Cloud that failed leaves the others
-        .map { key, found -> [key.target, found.sort { table -> table[0] }.collect { table -> table[1] }] }
-    labels = ASSIGN.out.cell_types                                       // [id, the models' folders]
-        .map { meta, folder -> [groupKey(meta.id, meta.models), folder] }
         .groupTuple(remainder: true)
-        .map { key, found -> [key.target, found.sort { folder -> folder.name }] }
+        .map { key, found -> [key.target, found.sort { table -> table[0] }.collect { table -> table[1] }] }
     shown = planned.join(labels).branch { _id, sample, _plan, _matrix, _found ->
         loupe: sample.cloupe
         plain: true
@@ -135,13 +146,23 @@ def alert(id, alerts) {
 
 // One meta for each model of the plan, with what the wiring must know: how many parts and tables to wait for.
 def metas(id, plan) {
-    def diffexp = !plan.skip.contains('diffexp')
     plan.jobs.collect { job ->
         [
-            id: id, model: job.card.name, folder: job.card.folder, diffexp: diffexp, cloud: job.card.backend == 'tenx_cloud', reference: job.card.backend == 'reference',
-            partitions: plan.partitions.size(), models: plan.jobs.size(), tables: plan.jobs.size() * (diffexp ? 2 : 1),
-        ]
+            model: job.card.name, folder: job.card.folder, partitions: plan.partitions.size(),
+            cloud: job.card.backend == 'tenx_cloud', reference: job.card.backend == 'reference',
+        ] + shared(id, plan)
     }
+}
+
+// The meta of the consensus, which there is where several models have labels.
+def agreed(id, plan) {
+    [model: 'consensus', folder: 'Consensus'] + shared(id, plan)
+}
+
+def shared(id, plan) {
+    def models = plan.jobs.size()
+    def diffexp = !plan.skip.contains('diffexp')
+    [id: id, diffexp: diffexp, models: models, tables: (models > 1 ? models + 1 : models) * (diffexp ? 2 : 1)]
 }
 
 // Where the tries of one cloud model on one sample meet: in the work folder, unless that is in a bucket.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from .consensus import CARD as CONSENSUS
 from .contamination import foreign_share
 from .io.cell_types_csv import confidence_column
 from .ontology_data import load_ontology
@@ -87,7 +88,7 @@ def _foreign_share(model: ReportInput) -> float | None:
 def _disagreement_alerts(models: Sequence[ReportInput]) -> list[Alert]:
     """Models whose types lie on different lines of the Cell Ontology in most of the cells that both name."""
     alerts = []
-    for other in models[1:]:
+    for other in (model for model in models[1:] if model.job.card != CONSENSUS):
         share = compatible_share(models[0].cell_types, other.cell_types)
         if share is not None and share < FEW_COMPATIBLE:
             first, second = models[0].job.card.title, other.job.card.title

@@ -10,6 +10,7 @@ from pathlib import Path
 from .backends.tenx_cloud import is_cloud
 from .beside import locate_beside, planned_files
 from .cloupe import CLOUPE_NAME
+from .consensus import CARD as CONSENSUS
 from .errors import CloudError, CytonymError, ModelError, TokenError
 from .inputs import locate_matrix
 from .io.files import write_text
@@ -26,11 +27,13 @@ from .stages import (
     EMBEDDINGS_NAME,
     EVIDENCE_NAME,
     H5AD_NAME,
+    NEIGHBOURS_NAME,
     PLACES_NAME,
     RESULTS_NAME,
     assign_stage,
     classify_stage,
     cloupe_stage,
+    consensus_stage,
     diffexp_stage,
     export_stage,
     fit_stage,
@@ -40,7 +43,7 @@ from .stages import (
 from .types import AnnotateRequest, Job, Plan
 
 GB_BESIDE_THREADS, GB_PER_THREAD = 1.5, 0.5
-TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME, RESULTS_NAME)
+TABLE_NAMES = (CELL_TYPES_NAME, DIFFEXP_NAME, EMBEDDINGS_NAME, EVIDENCE_NAME, NEIGHBOURS_NAME, RESULTS_NAME)
 SHOWING = ("cloupe", "place", "export", "report")  # the stages on all models together
 CLOUD_FAILURES = (CloudError, TokenError, ModelError)  # what preflight let pass, and the service then refused
 
@@ -70,7 +73,8 @@ def annotate(request: AnnotateRequest, *, command_line: str = "NA") -> AnnotateR
         if failure is not None and not done:
             raise failure
         _show(request, matrix, plan, run, command_line, [folder.name for folder in done])
-        run.publish(_published(run, done), finished=failure is None)
+        agreed = [run.stages / "cell_types" / CONSENSUS.folder] if len(done) > 1 else []
+        run.publish(_published(run, [*done, *agreed]), finished=failure is None)
         if failure is not None:
             LOGGER.info("What the other models found is in %s", run.outs)
             raise failure
@@ -112,10 +116,13 @@ def _show(
     if shown.is_file() and shown.read_text(encoding="utf-8").split("\n") != done:
         for name in SHOWING:  # of a run that the cloud failed on and that went on
             shutil.rmtree(run.stages / name, ignore_errors=True)
+        shutil.rmtree(tables / CONSENSUS.folder, ignore_errors=True)
     write_text(shown, "\n".join(done))
     loupe, placed, exported, summary = (run.stages / name for name in SHOWING)
     places, h5ad, metrics = placed / PLACES_NAME, exported / H5AD_NAME, summary / SUMMARY_NAME
     told = None if request.cloupe is None else loupe
+    if len(done) > 1:
+        _agree(request, matrix, plan, run, tables)
     if request.cloupe is not None:
         run.stage("cloupe", loupe / ALERTS_NAME, cloupe_stage, plan, tables, request.cloupe, request.loupe_tools, loupe)
     run.stage("place", places, place_stage, matrix, plan, tables, beside, placed, loupe=told)
@@ -133,6 +140,15 @@ def _show(
         beside=beside,
         loupe=told,
     )
+
+
+def _agree(request: AnnotateRequest, matrix: Path, plan: Plan, run: RunFolder, tables: Path) -> None:
+    """The consensus of several models, and its differential expression."""
+    found = tables / CONSENSUS.folder
+    table, tested = found / CELL_TYPES_NAME, found / DIFFEXP_NAME
+    run.stage("consensus", table, consensus_stage, plan, tables, found)
+    if "diffexp" not in plan.skip:
+        run.stage("diffexp consensus", tested, diffexp_stage, matrix, plan, table, tested, threads=threads_of(request))
 
 
 def absolute(request: AnnotateRequest) -> AnnotateRequest:
@@ -161,7 +177,7 @@ def announce(plan: Plan) -> None:
 
 
 def _published(run: RunFolder, folders: Sequence[Path]) -> dict[Path, Path]:
-    """Stage files and their places under outs/; `folders` are those of the models that are done."""
+    """Stage files and their places under outs/; `folders` are those of the tables."""
     found = sorted(path for folder in folders for path in folder.iterdir())
     tables = {path: path.relative_to(run.stages) for path in found if path.name in TABLE_NAMES}
     shown = {

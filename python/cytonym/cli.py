@@ -30,6 +30,8 @@ from .models import AZIMUTH, available_models, embedded_models, find_model, mode
 from .preflight import check_request, preflight, read_plan
 from .progress import LOGGER
 from .run import check_folder
+from .search.cas import SCORINGS
+from .search.neighbours import EVIDENCE_KINDS
 from .types import LOW_UMI_THRESHOLD, SKIPPABLE_STAGES, SPECIES, AnnotateRequest, Model
 from .version import __version__
 
@@ -225,6 +227,20 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
     add("--markers-only", action="store_true", help="use the types of --markers alone")
     add("--tissue", metavar="NAME", help="tissue of the sample, a hint for the marker model, e.g. lung")
     add(
+        "--evidence",
+        choices=EVIDENCE_KINDS,
+        default=AnnotateRequest.evidence,
+        help="of a reference: sum up each cell's neighbours among its cells, write the neighbours, too, or neither "
+        f"[default: {AnnotateRequest.evidence}]",
+    )
+    add(
+        "--scoring",
+        choices=SCORINGS,
+        default=AnnotateRequest.scoring,
+        help="of a reference: its own model, or neighbours alone in the manner of Cellarium CAS "
+        f"[default: {AnnotateRequest.scoring}]",
+    )
+    add(
         "--cell-segmentations",
         metavar="FILE",
         type=Path,
@@ -360,6 +376,9 @@ def _stage_commands(commands: Any) -> None:
     loupe = stage("cloupe", "add the types to the .cloupe file", "plan", "cell-types-dir", "cloupe", "output-dir")
     loupe.add_argument("--loupe-tools", metavar="DIR", type=Path, help=LOUPE_TOOLS_HELP)
     loupe.set_defaults(command=_cloupe)
+
+    agreeing = stage("consensus", "find what several models say together", "plan", "cell-types-dir", "output-dir")
+    agreeing.set_defaults(command=_consensus)
 
     placing = stage(
         "place", "find where cells lie and put types on the tissue", "matrix", "plan", "cell-types-dir", "output-dir"
@@ -596,6 +615,12 @@ def _cloupe(options: argparse.Namespace) -> None:
     _make_folder(options.output_dir)
     paths = (options.cell_types_dir, options.cloupe, options.loupe_tools, options.output_dir)
     stages.cloupe_stage(read_plan(options.plan), *paths)
+
+
+def _consensus(options: argparse.Namespace) -> None:
+    _make_folder(options.output_dir)
+    if not stages.consensus_stage(read_plan(options.plan), options.cell_types_dir, options.output_dir):
+        LOGGER.info("Fewer than two models have labels: there is nothing to compare.")
 
 
 def _place(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .backends import BACKENDS
@@ -213,10 +214,10 @@ def model_of(
         return Model(job.card, settings=job.settings)
     for model in map(open_bundle, bundles):
         if model.card == job.card:
-            return model
+            return replace(model, settings=job.settings)
     if job.model_path not in installed_names(models_dir):
         raise ModelError(f"{job.card.name} was planned, but is not installed in {models_dir}. Give --models-dir.")
     model = installed_model(models_dir, job.model_path)
     if model.card != job.card:
         raise ModelError(f"{model.folder} is not the model that the plan was made with. Run preflight again.")
-    return model
+    return replace(model, settings=job.settings)

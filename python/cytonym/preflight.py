@@ -22,9 +22,10 @@ from .cloud import PREFLIGHT_PAUSE, check_model_name, check_sample, connect
 from .cloud.token import read_token
 from .cloud_access import cloud_client
 from .cloupe import find_programs
-from .errors import CytonymError, InputError, UsageError
+from .errors import CytonymError, InputError, ModelError, UsageError
 from .genomes import resolve_species
 from .inputs import TENX, LocatedMatrix, as_tenx_h5, locate_matrix
+from .io.bundle import BACKEND
 from .io.files import sha256_of, write_json
 from .io.loupe_programs import APPEND
 from .io.tenx_h5 import TenxH5Source, open_tenx_h5
@@ -32,6 +33,7 @@ from .markers import as_rows, known_tissue, load_markers, user_markers
 from .matrix import CountMatrix
 from .models import jobs_for, models_home, named_models, take_fractions
 from .schemas import first_problem
+from .search.cas import FUSED
 from .types import SKIPPABLE_STAGES, Alert, AnnotateRequest, Job, MatrixInfo, ModelCard, Partition, Plan
 from .version import __version__
 
@@ -116,6 +118,10 @@ def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Pa
     jobs, model_notes = jobs_for(named, info.species, models_dir, matrix.features.names)
     if cloud:
         _check_cloud_sample(located, info)
+    if request.scoring != FUSED and not any(job.card.backend == BACKEND for job in jobs):
+        raise ModelError(
+            f"--scoring {request.scoring} is for references. Name one with --cell-annotation-model, or leave it out."
+        )
     jobs = tuple(_with_settings(job, request, info.species) for job in jobs)
     if info.fractional:
         alerts = (*alerts, _check_fractions(located.path, jobs))
@@ -145,7 +151,12 @@ def preflight(request: AnnotateRequest, folder: Path, *, beside: Mapping[str, Pa
 
 
 def _with_settings(job: Job, request: AnnotateRequest, species: str) -> Job:
-    """The job with what the request says to the marker model: the user's types and the tissue, both checked."""
+    """The job with what the request says to its model.
+
+    To a reference how cells are compared with its own; to the marker model types and tissue, both checked.
+    """
+    if job.card.backend == BACKEND:
+        return replace(job, settings={"evidence": request.evidence, "scoring": request.scoring})
     if job.card.backend != "markers" or (request.markers is None and request.tissue is None):
         return job
     table = load_markers(species)

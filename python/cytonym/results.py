@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .consensus import CARD as CONSENSUS
 from .errors import InputError
 from .io.cell_types_csv import read_cell_types
 from .io.diffexp_csv import read_diffexp
@@ -54,10 +55,11 @@ def read_outs(path: Path | str, plan: Plan | None = None) -> AnnotateResult:
     Raises InputError if there is no finished run of cytonym.
     """
     outs = Path(path) if (Path(path) / PROVENANCE_NAME).is_file() else Path(path) / "outs"
-    cards = [job.card for job in plan.jobs] if plan else _cards(outs)
-    return AnnotateResult(
-        outs, plan, {card.name: ModelResult(card, outs / "cell_types" / card.folder) for card in cards}
-    )
+    cards = [*(job.card for job in plan.jobs), CONSENSUS] if plan else _cards(outs)
+    found = {card.name: ModelResult(card, outs / "cell_types" / card.folder) for card in cards}
+    if plan and not found[CONSENSUS.name].folder.is_dir():
+        del found[CONSENSUS.name]
+    return AnnotateResult(outs, plan, found)
 
 
 def _cards(outs: Path) -> list[ModelCard]:

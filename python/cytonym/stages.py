@@ -6,35 +6,41 @@ The command line, the shell run (`annotate.py`) and Nextflow's tasks all call th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from .assign import assign, model_metrics
+from .assign import assign, model_metrics, relabel_low_umi
 from .backends.tenx_cloud import is_cloud
 from .beside import planned_files, read_scalefactors
 from .classify import classify
 from .cloupe import BETA_GROUP, PLAIN_GROUP, PROJECTION_NAME, annotate_cloupe, find_programs
 from .cohort import compositions
 from .colours import run_colours
+from .consensus import JOB as CONSENSUS
+from .consensus import consensus
 from .diffexp import diffexp, groups_by_barcode
 from .errors import InputError, ModelError
 from .export import LabelledCells, export_h5ad, export_spatialdata
 from .figures import write_figures
 from .fit import fit
-from .io.arrays import read_embeddings, read_fitted, read_predictions, write_fitted, write_predictions
+from .io.arrays import read_embeddings, read_fitted, read_neighbours, read_predictions, write_fitted, write_predictions
 from .io.bundle import BACKEND
 from .io.cell_types_csv import read_cell_types, read_compact, write_cell_types
 from .io.diffexp_csv import read_diffexp, write_diffexp
 from .io.embeddings_npz import write_embeddings
 from .io.evidence_csv import read_evidence, write_evidence
+from .io.evidence_json import write_evidence_json
 from .io.files import copy_file, write_json, write_text
+from .io.neighbours_h5 import write_neighbours
 from .io.places_h5 import read_places, write_places
 from .io.tissue_tables import write_parts
 from .models import model_of
+from .ontology_data import load_levels, load_ontology
 from .page import render_cohort
 from .page.cohort import cohort_data
 from .page.views import Views
@@ -44,13 +50,16 @@ from .progress import LOGGER
 from .report import METRICS_NAME as SUMMARY_NAME
 from .report import ReportInput, report, write_report
 from .schemas import first_problem
-from .types import NOT_RETURNED, Alert, Job, Plan, Predictions
+from .search.evidence import Evidence
+from .search.neighbours import NEIGHBORS, NO_EVIDENCE
+from .types import NOT_RETURNED, Alert, CellTypes, Fitted, Job, Plan, Predictions
 
 CELL_TYPES_NAME = "cell_types.csv"
 RESULTS_NAME = "cell_annotation_results.json.gz"
 METRICS_NAME = "model_metrics.json"
 EMBEDDINGS_NAME = "embeddings.npz"
 EVIDENCE_NAME = "evidence.csv"
+NEIGHBOURS_NAME = "neighbors.h5"
 DIFFEXP_NAME = "cell_annotation_differential_expression.csv"
 PLACES_NAME = "places.h5"
 H5AD_NAME = "annotated.h5ad"
@@ -122,8 +131,8 @@ def classify_stage(
 def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: Sequence[Path], folder: Path) -> None:
     """Writes cell_types.csv and model_metrics.json into `folder`.
 
-    With them evidence.csv, if the model tells its evidence; embeddings.npz, if the plan wants it; a service's results,
-    if they lie beside the fitted file.
+    With them evidence.csv, if the model tells its evidence; the neighbours of cells, where a reference's cells were
+    compared with; embeddings.npz, if the plan wants it; a service's results, if they lie beside the fitted file.
     """
     job = planned_job(plan, model)
     try:
@@ -135,6 +144,8 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
     write_json(folder / METRICS_NAME, model_metrics(plan, job, fitted, cell_types))
     if "evidence" in fitted.meta:
         write_evidence(folder / EVIDENCE_NAME, fitted.meta["evidence"])
+    if fitted.meta.get("neighbours", {}).get("kind", NO_EVIDENCE) != NO_EVIDENCE:
+        _write_neighbours(folder, fitted, predictions, predictions_paths)
     if plan.embeddings and job.card.embedding_size:
         parts = (read_embeddings(path) for path in predictions_paths)
         shape = (plan.matrix.n_cells, job.card.embedding_size)
@@ -143,6 +154,41 @@ def assign_stage(plan: Plan, model: str, fitted_path: Path, predictions_paths: S
     if results.exists():
         copy_file(results, folder / RESULTS_NAME)
     write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
+
+
+def _write_neighbours(folder: Path, fitted: Fitted, predictions: Predictions, paths: Sequence[Path]) -> None:
+    """The evidence from a reference's cells, and the cells themselves if wanted; one partition in memory at a time."""
+    told = fitted.meta["neighbours"]
+
+    def parts() -> Iterator[tuple[np.ndarray, Evidence]]:
+        start = 0
+        for path in paths:
+            found = read_neighbours(path)
+            yield predictions.barcodes[start : start + found.n_cells], found
+            start += found.n_cells
+
+    write_evidence_json(folder / RESULTS_NAME, parts(), told["types"], told["datasets"])
+    if told["kind"] == NEIGHBORS:
+        of_cells = (found for _, found in parts())
+        write_neighbours(folder / NEIGHBOURS_NAME, predictions.barcodes, of_cells, fitted.arrays["neighbours/ids"])
+
+
+def consensus_stage(plan: Plan, cell_types_dir: Path, folder: Path) -> bool:
+    """Writes cell_types.csv and model_metrics.json of the consensus, or nothing (False) with fewer than two models."""
+    jobs = _models_done(plan, cell_types_dir)
+    if len(jobs) < 2:
+        return False
+    models = [(job.card, read_compact(_table(cell_types_dir, job))) for job in jobs]
+    agreed = consensus(models, load_ontology(), load_levels())
+    first = read_cell_types(_table(cell_types_dir, jobs[0]), ("barcode", "coarse_cell_type", "umi_count"))
+    agreed.insert(0, "barcode", first["barcode"])
+    cell_types = relabel_low_umi(
+        CellTypes(CONSENSUS.card, agreed), first["umi_count"].to_numpy(), plan.low_umi_threshold
+    )
+    metrics = model_metrics(plan, CONSENSUS, Fitted(CONSENSUS.card.name, {}, {}), cell_types)
+    write_json(folder / METRICS_NAME, metrics)
+    write_cell_types(folder / CELL_TYPES_NAME, cell_types.table)
+    return True
 
 
 def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: Path, *, threads: int = 1) -> bool:
@@ -160,9 +206,15 @@ def diffexp_stage(matrix_path: Path, plan: Plan, cell_types_path: Path, output: 
     return result is not None
 
 
-def _done(plan: Plan, cell_types_dir: Path) -> list[Job]:
+def _models_done(plan: Plan, cell_types_dir: Path) -> list[Job]:
     """The planned jobs but those of the cloud that failed, which have no table."""
     return [job for job in plan.jobs if not is_cloud(job.card) or _table(cell_types_dir, job).exists()]
+
+
+def _done(plan: Plan, cell_types_dir: Path) -> list[Job]:
+    """All that has a table: the models, and after them their consensus if there is one."""
+    agreed = [CONSENSUS] if _table(cell_types_dir, CONSENSUS).exists() else []
+    return [*_models_done(plan, cell_types_dir), *agreed]
 
 
 def _table(cell_types_dir: Path, job: Job) -> Path:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .search.evidence import Evidence
+
 if TYPE_CHECKING:
     import anndata
 
@@ -54,6 +56,8 @@ class AnnotateRequest:
     markers: Path | None = None  # of the marker model: the user's own types
     markers_only: bool = False  # without the packaged ones
     tissue: str | None = None
+    evidence: str = "summary"  # of references, see search.neighbours.EVIDENCE_KINDS
+    scoring: str = "fused"  # of references, see search.cas.SCORINGS
     cell_segmentations: Path | None = None  # GeoJSON; None: the one beside the matrix, if any
     spatial: Path | None = None  # Space Ranger's folder of that name; None: the one beside the matrix, if any
     h5ad: bool = False
@@ -251,6 +255,7 @@ class Predictions:
     label_codes: np.ndarray  # (n,) int32
     values: dict[str, np.ndarray]
     embeddings: np.ndarray | None = None  # (n, embedding_size) float32, of models that have them
+    evidence: Evidence | None = None  # on the same cells, of models that compare with a reference's cells
 
     @property
     def n_cells(self) -> int:
@@ -274,6 +279,7 @@ class Predictions:
             rows = part.labels[list(labels.columns)].itertuples(index=False, name=None)
             codes.append(np.array([row_of[row] for row in rows], dtype=np.int32)[part.label_codes])
         embeddings = [part.embeddings for part in parts if part.embeddings is not None]
+        evidence = [part.evidence for part in parts if part.evidence is not None]
         return cls(
             start=parts[0].start,
             barcodes=np.concatenate([part.barcodes for part in parts]),
@@ -282,6 +288,7 @@ class Predictions:
             label_codes=np.concatenate(codes),
             values={name: np.concatenate([part.values[name] for part in parts]) for name in parts[0].values},
             embeddings=None if not embeddings else np.concatenate(embeddings),
+            evidence=None if not evidence else Evidence.concatenate(evidence),
         )
 
 

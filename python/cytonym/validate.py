@@ -40,6 +40,8 @@ SAMPLE_OPTIONS = (
 RUN_OPTIONS = (
     "skip",
     "embeddings",
+    "evidence",
+    "scoring",
     "h5ad",
     "spatialdata",
     "figures",

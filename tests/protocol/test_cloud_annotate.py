@@ -147,6 +147,7 @@ def test_a_failed_cloud_leaves_what_local_models_found(cloud, request_of, tmp_pa
     outs = tmp_path / "run" / "outs"
     before = (outs / "cell_types/Markers/cell_types.csv").read_bytes()
     assert not (outs / "cell_types" / FOLDER).exists()
+    assert not (outs / "cell_types/Consensus").exists()
     alerts = json.loads((outs / "metrics.json").read_text())["alerts"]
     assert ("ERROR", "No cell annotations produced") in [(alert["level"], alert["title"]) for alert in alerts]
     uploads = cloud.steps.count("register")
@@ -159,6 +160,7 @@ def test_a_failed_cloud_leaves_what_local_models_found(cloud, request_of, tmp_pa
     assert cloud.steps.count("register") == uploads
     assert (outs / "cell_types/Markers/cell_types.csv").read_bytes() == before
     assert len(table_of(outs)) == N_CELLS + 1
+    assert (outs / "cell_types/Consensus/cell_types.csv").is_file()
     assert not (tmp_path / "run" / "_stages").exists()
     assert "No cell annotations produced" not in (outs / "metrics.json").read_text()
 

@@ -216,7 +216,7 @@ def test_several_models_each_in_its_folder(model, tmp_path):
     named = "markers,pan_human_azimuth"
     wanted = request(model, tmp_path / "m.h5", tmp_path / "run", cell_annotation_model=named, embeddings=True)
     result = annotate(wanted)
-    assert sorted(path.name for path in (result.outs / "cell_types").iterdir()) == ["Azimuth", "Markers"]
+    assert sorted(path.name for path in (result.outs / "cell_types").iterdir()) == ["Azimuth", "Consensus", "Markers"]
     assert any(note.startswith("markers makes no embeddings") for note in result.plan.notes)
     with np.load(result.outs / "cell_types/Azimuth/embeddings.npz", allow_pickle=False) as stored:
         assert stored["embeddings"].shape == (200, 4)
@@ -224,6 +224,11 @@ def test_several_models_each_in_its_folder(model, tmp_path):
         table = read_cell_types(result.outs / "cell_types/Azimuth/cell_types.csv")
         assert stored["barcodes"].tolist() == table["barcode"].tolist()
     assert [path.name for path in (result.outs / "cell_types/Markers").iterdir() if path.suffix == ".npz"] == []
+    agreed = result.models["consensus"].cell_types.table
+    assert agreed["barcode"].tolist() == table["barcode"].tolist()
+    assert {"cell_type_in_Markers", "cell_type_in_Azimuth", "agreement", "umi_count"} <= set(agreed.columns)
+    assert list(result.metrics["models"]) == ["markers", "pan_human_azimuth", "consensus"]
+    assert "Consensus of the models" in (result.outs / "web_summary_cell_types.html").read_text()
 
 
 def test_partitions_and_threads_never_change_a_byte(model, write_h5, tmp_path, rng):

@@ -20,7 +20,7 @@ SAMPLES = {  # sample -> matrix and options of the shell's command
     "hd": ("in put/runs/hd",),  # no model named: the installed one
     "tiny": ("tests/data/tiny/filtered_feature_bc_matrix", "--genome", "GRCh38", "--cell-annotation-model", "markers"),
 }
-FOLDERS = {"seven": {"Markers", "Azimuth", "ours"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
+FOLDERS = {"seven": {"Markers", "Azimuth", "ours", "Consensus"}, "hd": {"Azimuth"}, "tiny": {"Markers"}}
 RUN = ("--models-dir", "in put/models", "--embeddings", "--h5ad", "--figures")
 
 
@@ -36,7 +36,7 @@ def files(folder: Path) -> set[str]:
 
 
 def tables(folder: Path) -> dict[str, bytes]:
-    kinds = (".csv", ".npz", ".geojson", ".parquet", ".cloupe", ".svg", ".png")
+    kinds = (".csv", ".npz", ".geojson", ".parquet", ".cloupe", ".gz", ".svg", ".png")
     found = (path for path in folder.rglob("*") if path.suffix in kinds)
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
@@ -87,7 +87,8 @@ def test_resume_runs_nothing_again(workflow_dir):
     first = (workflow_dir / "first.log").read_text().count("Submitted process")
     resumed = (workflow_dir / "resumed.log").read_text()
     assert "Submitted process" not in resumed
-    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + 2 * (3 + 7) + 1 + 1
+    # with the consensus of the sample with several models, its differential expression, and the page of all samples
+    assert resumed.count("Cached process") == first == 1 + 3 * 7 + 9 + 2 * (3 + 7) + 2 + 1 + 1
 
 
 @pytest.mark.workflow("sample sheet")

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from ..io.model_store import read_model
 from ..matrix import CountMatrix
 from ..reference_model.labels import NONE, REASONS, Calls, Levels, call_cells
-from ..reference_model.query import fit_query, score_cells
+from ..reference_model.query import COUNTS, as_linear, fit_query, score_cells
 from ..reference_model.stored import Query, ReferenceModel
+from ..search.cas import CAS, TermTable
+from ..search.cas_labels import NamedCells, cas_labels
+from ..search.neighbours import evidence_of, find_neighbours, fit_neighbours
 from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, Model, ModelCard, Predictions
 
 ONTOLOGY_ID = "cell_type_ontology_term_id"
@@ -26,42 +30,62 @@ class ReferenceBackend:
         return ()
 
     def fit(self, matrix: CountMatrix, model: Model) -> Fitted:
-        query = fit_query(ReferenceModel.of(*read_model(model)), matrix)
+        meta, arrays = read_model(model)
+        query = fit_query(ReferenceModel.of(meta, arrays), matrix)
         told = query.told | {"n_types_offered": len(query.types)}
         alerts = () if query.own_labels else (_few_genes(query),)
-        return Fitted(model.card.name, told | query.meta(), query.arrays(), alerts)
+        found = fit_neighbours(model, meta, arrays, matrix.features, query.types, matched=query.values == COUNTS)
+        return Fitted(
+            model.card.name,
+            told | query.meta() | found.meta,
+            query.arrays() | found.arrays,
+            alerts,
+            folder=model.folder,
+        )
 
     def classify(self, block: CountMatrix, fitted: Fitted) -> Predictions:
+        """Labels by the reference's model or, with `--scoring cas`, by the nearest of its cells; these as evidence."""
         query = Query.of(fitted.meta, fitted.arrays)
         counts = block.counts()
-        scores = score_cells(query, counts)
-        coarse, broad = (Levels.of(query.types, level) for level in ("coarse", "broad"))
-        calls = call_cells(
-            scores.posterior,
-            scores.novelty_tail,
-            scores.totals,
-            query.nodes,
-            coarse,
-            broad,
-            enough_umis=query.enough_umis,
-            own_labels=query.own_labels,
-        )
-        labels, codes = _label_table(calls, query, coarse, broad)
-        values = {
-            "confidence": calls.probability,
-            "broad_confidence": calls.broad_probability,
-            "coarse_confidence": calls.coarse_probability,
-            "novelty_z": scores.novelty_z,
-            "novelty_tail": scores.novelty_tail,
-        }
+        found = find_neighbours(fitted, as_linear(counts, query.values), block.start)
+        if found is not None and fitted.meta["scoring"] == CAS:
+            named = cas_labels(found, query.types, TermTable.restored(fitted.meta, fitted.arrays))
+        else:
+            named = _scored(query, counts)
         return Predictions(
             start=block.start,
             barcodes=block.barcodes(),
             umi_counts=np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel().astype(np.int64),
-            labels=labels,
-            label_codes=codes,
-            values={name: value.astype(np.float32).round(DECIMALS) for name, value in values.items()},
+            labels=named.labels,
+            label_codes=named.codes,
+            values={name: value.astype(np.float32).round(DECIMALS) for name, value in named.values.items()},
+            evidence=None if found is None else evidence_of(found, fitted.meta["neighbours"]["kind"]),
         )
+
+
+def _scored(query: Query, counts: sp.csr_matrix) -> NamedCells:
+    """The cells' labels by the reference's model."""
+    scores = score_cells(query, counts)
+    coarse, broad = (Levels.of(query.types, level) for level in ("coarse", "broad"))
+    calls = call_cells(
+        scores.posterior,
+        scores.novelty_tail,
+        scores.totals,
+        query.nodes,
+        coarse,
+        broad,
+        enough_umis=query.enough_umis,
+        own_labels=query.own_labels,
+    )
+    labels, codes = _label_table(calls, query, coarse, broad)
+    values = {
+        "confidence": calls.probability,
+        "broad_confidence": calls.broad_probability,
+        "coarse_confidence": calls.coarse_probability,
+        "novelty_z": scores.novelty_z,
+        "novelty_tail": scores.novelty_tail,
+    }
+    return NamedCells(labels, codes, values)
 
 
 def _few_genes(query: Query) -> Alert:

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
+from ..search.evidence import Evidence
 from ..types import Alert, Fitted, Predictions
 from .hdf5 import written_h5
 
 EMBEDDINGS = "embeddings"
+EVIDENCE = "evidence/"
 
 
 def write_arrays(path: Path, kind: str, meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -71,12 +73,14 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     }
     if predictions.embeddings is not None:
         arrays[EMBEDDINGS] = predictions.embeddings
+    if predictions.evidence is not None:
+        arrays |= {f"{EVIDENCE}{name}": value for name, value in predictions.evidence.arrays().items()}
     write_arrays(path, "predictions", {**meta, "values": list(predictions.values)}, arrays)
 
 
 def read_predictions(path: Path) -> Predictions:
-    """All but the embeddings, which are large: `read_embeddings` gives them."""
-    meta, arrays = read_arrays(path, "predictions", lambda name: name != EMBEDDINGS)
+    """All but what is large: `read_embeddings` and `read_neighbours` give it."""
+    meta, arrays = read_arrays(path, "predictions", lambda name: name != EMBEDDINGS and not name.startswith(EVIDENCE))
     return Predictions(
         start=meta["start"],
         barcodes=arrays["barcodes"],
@@ -93,6 +97,14 @@ def read_embeddings(path: Path) -> np.ndarray:
     if EMBEDDINGS not in arrays:
         raise InputError(f"{path} holds no embeddings. Classify again with a plan that wants them.")
     return arrays[EMBEDDINGS]
+
+
+def read_neighbours(path: Path) -> Evidence:
+    """What neighbours the cells have; InputError if the file tells nothing of them."""
+    _, arrays = read_arrays(path, "predictions", lambda name: name.startswith(EVIDENCE))
+    if not arrays:
+        raise InputError(f"{path} holds no evidence. Classify again with a plan that wants it.")
+    return Evidence(**{name.removeprefix(EVIDENCE): value for name, value in arrays.items()})
 
 
 def _datasets(file: h5py.File) -> list[tuple[str, h5py.Dataset]]:

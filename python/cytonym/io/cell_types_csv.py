@@ -68,4 +68,4 @@ def read_compact(path: Path, *, of_labels: bool = False) -> pd.DataFrame:
 
 
 def _is_numeric(name: str) -> bool:
-    return name == "umi_count" or name.endswith(("confidence", "prob", "novelty"))
+    return name in ("umi_count", "agreement") or name.endswith(("confidence", "prob", "novelty"))

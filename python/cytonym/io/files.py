@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import json
 import os
@@ -66,16 +65,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON in the order of the value's keys; the same value gives the same bytes."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_json_gz(path: Path, value: Any) -> None:
-    """Gzip JSON without name or time in its header, so that the same value gives the same bytes."""
-    with (
-        written_whole(path) as aside,
-        aside.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-    ):
-        packed.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8"))
 
 
 def copy_file(source: Path, target: Path) -> None:
