@@ -110,6 +110,17 @@ def test_a_gene_that_is_not_measured_counts_as_its_mean(training, embedding):
     assert np.median((points * expected).sum(axis=1)) > 0.9
 
 
+def test_genes_that_the_reference_lacks_do_not_count(training, embedding):
+    """A reference of chosen genes: the others make cells no deeper than the reference has them."""
+    others = np.array([f"OTHER{i}" for i in range(50)])
+    features = Features(np.append(training.features.ids, others), np.append(training.features.names, others))
+    counts = sp.hstack([training.counts, sp.csr_matrix(np.full((400, 50), 9))], format="csr")
+    points, umis = Projector.of(embedding, features, training.features).project(counts)
+    expected, expected_umis = Projector.of(embedding, training.features).project(training.counts)
+    assert umis == pytest.approx(expected_umis)
+    assert points == pytest.approx(expected, abs=1e-6)
+
+
 def test_an_embedding_comes_back_from_its_arrays(embedding):
     again = Embedding.of(embedding.meta(), embedding.arrays())
     assert again.arrays().keys() == embedding.arrays().keys()

@@ -90,12 +90,18 @@ class Projector:
     measured: np.ndarray  # (P,) bool
 
     @classmethod
-    def of(cls, embedding: Embedding, features: Features) -> Projector:
-        """Genes join by id or by symbol, whichever finds more."""
+    def of(cls, embedding: Embedding, features: Features, genes: Features | None = None) -> Projector:
+        """Genes join by id or by symbol, whichever finds more.
+
+        `genes`: all of the reference, which may be a choice of genes; only they count in a cell's total.
+        """
         places = join_genes(embedding.genes, features).places
         measured = np.zeros(len(embedding.genes), dtype=bool)
         measured[places[places != ELSEWHERE]] = True
-        return cls(embedding, places, telling(features.names), measured)
+        shared = telling(features.names)
+        if genes is not None:
+            shared &= join_genes(genes, features).places != ELSEWHERE
+        return cls(embedding, places, shared, measured)
 
     def take(self, counts: sp.csr_matrix) -> tuple[sp.csr_matrix, np.ndarray]:
         """Cells x the embedding's genes, and each cell's UMIs over all genes of the reference.

@@ -29,8 +29,8 @@ PROJECTED_CELLS = 1024  # reference cells projected at a time
 QUERY_ROWS, REFERENCE_ROWS = 256, 65_536  # of a block of cosines; the first at absolute rows
 SAMPLED, MORE = 2048, 1.5  # reference cells from which the cosine of rank MORE * k is guessed
 # of faiss: lists per sqrt(n), points to learn each list from, lists searched (4,900 cells/s, 99.85 % of votes as exact)
-# of faiss: lists per sqrt(n), points to learn each list from, lists searched (99.85 % of votes as by an exact search)
-LISTS_PER_ROOT, TRAINED_PER_LIST, PROBES = 4, 64, 128
+# of faiss: lists per sqrt(n), points to learn each list from, lists searched (99.8 % of votes as by an exact search)
+LISTS_PER_ROOT, TRAINED_PER_LIST, PROBES = 4, 64, 112
 WITHOUT_FAISS = (
     "This reference has %s cells to compare with, and each cell is compared with all of them. With faiss that is ten "
     "times faster, and approximate: pip install 'cytonym[faiss]'"

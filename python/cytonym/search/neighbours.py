@@ -91,7 +91,7 @@ def fit_neighbours(
     if cells.types != tuple(one.label for one in types):
         raise ModelError(f"{model.folder} is damaged: its cells are of other types than its model. Build it again.")
     embedding = Embedding.of(meta, arrays)
-    projector = Projector.of(embedding, features)
+    projector = Projector.of(embedding, features, Features(arrays["genes/ids"], arrays["genes/names"]))
     told = {
         "kind": kind,
         "matched": matched,
