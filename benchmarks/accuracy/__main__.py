@@ -7,7 +7,7 @@ genes) with labels in `obs/cell_type`; relative to the data folder, where `label
 Ontology id and `cl-basic.obo` is the ontology. With SETs only these are measured. Without, the parts:
 
     choose      tissues made of average profiles: settings are chosen on these
-    report      real labelled sets, at full depth and thinned: nothing is chosen on these
+    report      real labelled sets, at full depth and thinned; one of them sets the level of the confidences
     removed     report sets, with the types of one class taken out of the table
     diluted     report sets, with one class thinned out to 1 % and 0.3 % of the cells
     spilled     report sets, with 15 % and 30 % of each cell's counts from another cell

@@ -29,7 +29,7 @@ from cytonym.marker_model.chain import learn_level
 from cytonym.marker_model.embedding import choose_genes
 from cytonym.marker_model.evidence import FEATURES
 from cytonym.marker_model.model import gene_positions
-from cytonym.marker_model.panel import broad_candidates, candidates, join_features, merged_types
+from cytonym.marker_model.panel import broad_candidates, broad_types, candidates, join_features
 from cytonym.marker_model.scores import row_totals, view_cells
 from cytonym.marker_model.trust import CELL_FEATURES, LEVELS, best_types, broad_rows_of, decades, sample_features
 from cytonym.markers import MarkerType, load_markers
@@ -116,7 +116,7 @@ def _example_of(
     broad, coarse = (TrueClasses(table, _ontology(data), level) for level in ("broad", "coarse"))
     types = _some_types(table.types, sample, variant, {"no broad": broad, "no coarse": coarse}, rng)
     panel = join_features(types, table.gene_ids, sample.matrix.features)
-    types = merged_types(types) if variant.startswith("panel") else types
+    types = broad_types(types) if variant.startswith("panel") else types
     offered = broad_candidates(types, panel) if variant.startswith("panel") else candidates(types, panel)
     if not offered or sample.matrix.n_cells < FEWEST_CELLS:
         return None

@@ -272,7 +272,7 @@ def test_a_pure_sample_is_named(made: tuple[CountMatrix, np.ndarray]) -> None:
     assert np.mean(np.array(labels(found, "broad_cell_type")) == "B lineage cell") > 0.95
 
 
-def test_a_small_panel_that_bears_no_finer_types_gets_broad_labels_and_a_warning(
+def test_a_small_panel_gets_broad_labels_and_a_warning(
     table: MarkerTable, made: tuple[CountMatrix, np.ndarray]
 ) -> None:
     matrix, truth = made
@@ -282,12 +282,12 @@ def test_a_small_panel_that_bears_no_finer_types_gets_broad_labels_and_a_warning
     panel = in_memory(matrix.counts()[:, columns], matrix.features.names[columns])
     backend = MarkersBackend()
     fitted = backend.fit(panel, Model(CARD))
-    assert [(a.level, a.title) for a in fitted.alerts] == [("WARN", "Targeted panel: mostly broad labels")]
+    assert [(a.level, a.title) for a in fitted.alerts] == [("WARN", "Targeted panel: broad labels only")]
     found = backend.classify(panel, fitted)
     assert set(labels(found)) == {UNASSIGNED}
     broad = np.array(labels(found, "broad_cell_type"))
     assert np.mean(broad == np.array([KINDS[kind] for kind in truth])) > 0.9
-    assert set(labels(found, "reason")) <= {"targeted panel: finer types not told apart", "weak evidence for any type"}
+    assert set(labels(found, "reason")) <= {"targeted panel: broad labels only", "weak evidence for any type"}
 
 
 def test_features_without_any_marker_are_an_input_error() -> None:

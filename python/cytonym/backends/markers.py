@@ -12,7 +12,7 @@ from ..marker_model.embedding import SEED
 from ..marker_model.explain import explain
 from ..marker_model.labels import NONE, REASONS, Calls, TypeNames
 from ..marker_model.model import learn_model, name_cells, top_markers
-from ..marker_model.panel import Panel, broad_candidates, candidates, join_features, merged_types
+from ..marker_model.panel import Panel, broad_candidates, broad_types, candidates, join_features
 from ..marker_model.sample import read_sample
 from ..marker_model.scores import view_cells
 from ..marker_model.stored import model_arrays, model_meta, restore_model
@@ -63,7 +63,7 @@ class MarkersBackend:
             table = markers_from_rows(settings["markers"], matrix.species)
         panel = join_features(table.types, table.gene_ids, matrix.features)
         broad_only = matrix.n_features < FEWEST_FEATURES or len(panel.genes) < FEWEST_SHARE * panel.n_wanted
-        types = merged_types(table.types) if broad_only else table.types
+        types = broad_types(table.types) if broad_only else table.types
         offered = broad_candidates(types, panel) if broad_only else candidates(types, panel)
         if not offered:
             raise InputError(_nothing_in_common(matrix, table, panel))
@@ -129,10 +129,10 @@ def _nothing_in_common(matrix: CountMatrix, table: MarkerTable, panel: Panel) ->
 def _panel_alert(matrix: CountMatrix, panel: Panel, offered: Sequence[str]) -> Alert:
     return Alert(
         "WARN",
-        "Targeted panel: mostly broad labels",
+        "Targeted panel: broad labels only",
         f"The matrix holds {matrix.n_features} genes and {len(panel.genes)} of the {panel.n_wanted} marker genes. "
-        "That is too few to tell all finer types apart: cells get one of these broad types, and a finer one only where "
-        f"the panel measures at least half of those below it: {', '.join(offered)}. "
+        "That is too few to tell finer types apart, so cells get broad cell types only, and only these: "
+        f"{', '.join(offered)}. "
         "Cells of any other type are Unassigned or, at worst, named after the nearest of these.",
     )
 

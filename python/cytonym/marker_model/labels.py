@@ -23,7 +23,7 @@ REASONS = (
     "no marker evidence",
     "weak evidence for any type",
     "finer types not separable",
-    "targeted panel: finer types not told apart",
+    "targeted panel: broad labels only",
 )
 NAMED, NO_COUNTS, NO_EVIDENCE, WEAK, NOT_SEPARABLE, BROAD_ONLY = range(len(REASONS))
 
@@ -99,19 +99,12 @@ def call_cells(
     )
 
 
-def call_children(calls: Calls, members: np.ndarray, match: Match, rows: np.ndarray, names: TypeNames) -> None:
-    """Writes the names of the cells `members` one level deeper into `calls`, where one is probable and supported."""
+def call_fine(calls: Calls, members: np.ndarray, match: Match, rows: np.ndarray) -> None:
+    """Writes the fine labels of the cells `members` into `calls`, where one is probable and supported."""
     best = np.argmax(match.posterior, axis=1)
     cell = np.arange(len(members))
-    below_broad = np.isnan(calls.coarse_probability[members])
-    above = np.where(below_broad, calls.broad_probability[members], calls.coarse_probability[members])
-    probability = match.posterior[cell, best] * above
+    probability = match.posterior[cell, best] * calls.coarse_probability[members]
     named = (probability >= THRESHOLD) & (match.support[cell, best] >= SUPPORT)
-    row = rows[best]
-    coarse, leaf = named & below_broad, np.array([names.is_leaf(r) for r in rows.tolist()])[best]
-    calls.coarse[members[coarse]] = row[coarse]
-    calls.coarse_probability[members[coarse]] = probability[coarse]
-    fine = named & (~below_broad | leaf)
-    calls.fine[members[fine]] = row[fine]
-    calls.fine_probability[members[fine]] = probability[fine]
-    calls.reason[members[fine]] = NAMED
+    calls.fine[members[named]] = rows[best[named]]
+    calls.fine_probability[members[named]] = probability[named]
+    calls.reason[members[named]] = NAMED

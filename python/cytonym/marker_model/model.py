@@ -12,8 +12,8 @@ from ..markers import MarkerType
 from ..matrix import Features
 from .chain import LevelModel, learn_level, match_cells
 from .embedding import choose_genes
-from .labels import Calls, TypeNames, call_cells, call_children
-from .panel import Panel, children, offered_children
+from .labels import Calls, TypeNames, call_cells, call_fine
+from .panel import Panel, fine_candidates
 from .scores import Cells, row_totals, view_cells
 from .trust import Trust, learn_trust, pick_types
 
@@ -30,7 +30,7 @@ class MarkerModel:
     gene_columns: np.ndarray  # (P,)
     coarse: LevelModel
     trust: Trust  # in the coarse types
-    finer: dict[int, LevelModel]  # the types below a coarse (in a targeted panel: a broad) type, by its table row
+    fine: dict[int, LevelModel]  # by the table row of the coarse type
     broad_only: bool
 
 
@@ -52,13 +52,14 @@ def learn_model(
     genes = gene_positions(panel.columns, gene_columns)
     trust = learn_trust(cells, coarse, table, panel, genes, kind="panel" if broad_only else "whole")
     model = MarkerModel(TypeNames.of(table), panel.columns, gene_columns, coarse, trust, {}, broad_only)
-    called = _divided(model, name_cells(model, cells))
+    if broad_only:
+        return model
+    called = name_cells(model, cells).coarse
     for row in np.unique(called[called >= 0]).tolist():
-        finer = offered_children(table, table[row], panel)
+        finer = fine_candidates(table, table[row], panel)
         members = np.flatnonzero(called == row)
-        borne = 2 * len(finer) >= len(children(table, table[row]))  # a panel may measure one of many
-        if borne and len(finer) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
-            model.finer[row] = learn_level(cells.take(members), table, finer, panel, tissue)
+        if len(finer) >= 2 and len(members) >= FEWEST_CELLS_TO_SPLIT:
+            model.fine[row] = learn_level(cells.take(members), table, finer, panel, tissue)
     return model
 
 
@@ -73,17 +74,11 @@ def name_cells(model: MarkerModel, cells: Cells) -> Calls:
     match = match_cells(model.coarse, cells)
     pick = pick_types(model.trust, match, cells.totals)
     calls = call_cells(pick, model.coarse.rows, model.trust.broad_rows, model.names, cells, broad_only=model.broad_only)
-    called = _divided(model, calls)
-    for row, level in model.finer.items():
-        members = np.flatnonzero(called == row)
+    for row, level in model.fine.items():
+        members = np.flatnonzero(calls.coarse == row)
         if len(members):
-            call_children(calls, members, match_cells(level, cells.take(members)), level.rows, model.names)
+            call_fine(calls, members, match_cells(level, cells.take(members)), level.rows)
     return calls
-
-
-def _divided(model: MarkerModel, calls: Calls) -> np.ndarray:
-    """(n,) the called row below which the cells are told apart further."""
-    return calls.broad_row if model.broad_only else calls.coarse
 
 
 def top_markers(model: MarkerModel, cells: Cells, calls: Calls, genes: Sequence[str]) -> dict[str, list[str]]:

@@ -68,13 +68,10 @@ def candidates(types: Sequence[MarkerType], panel: Panel) -> list[int]:
     return sorted(coarse + broad)
 
 
-def merged_types(types: Sequence[MarkerType]) -> list[MarkerType]:
-    """The table for targeted panels: each broad type is supported by the markers of its coarse types as well."""
+def broad_types(types: Sequence[MarkerType]) -> list[MarkerType]:
+    """The table for targeted panels: broad rows only, each supported by the markers of its coarse types as well."""
     merged = []
-    for broad in types:
-        if broad.coarse:
-            merged.append(broad)
-            continue
+    for broad in (t for t in types if not t.coarse):
         coarse = [t for t in types if t.broad == broad.broad and t.coarse and not t.fine]
         own = dict.fromkeys(g for t in (broad, *coarse) for g in (*t.defining, *t.supporting))
         supporting = tuple(g for g in own if g not in broad.defining)
@@ -84,19 +81,18 @@ def merged_types(types: Sequence[MarkerType]) -> list[MarkerType]:
 
 
 def broad_candidates(types: Sequence[MarkerType], panel: Panel) -> list[int]:
-    """Broad rows with at least two defining or six markers measured: on a panel one gene proves little."""
-    counts = [(i, *_measured(t, panel)) for i, t in enumerate(types) if not t.coarse]
-    return [i for i, defining, supporting in counts if defining >= 2 or defining + supporting >= 6]
+    """Rows of `broad_types` with at least two defining or six markers measured: on a panel one gene proves little."""
+    counts = [_measured(t, panel) for t in types]
+    return [i for i, (defining, supporting) in enumerate(counts) if defining >= 2 or defining + supporting >= 6]
 
 
-def children(types: Sequence[MarkerType], parent: MarkerType) -> list[int]:
-    """Rows of the types one level below the parent."""
-    return [i for i, t in enumerate(types) if t.path[:-1] == parent.path]
-
-
-def offered_children(types: Sequence[MarkerType], parent: MarkerType, panel: Panel) -> list[int]:
-    """Those of them of which enough markers are measured."""
-    return [i for i in children(types, parent) if is_offered(types[i], panel)]
+def fine_candidates(types: Sequence[MarkerType], parent: MarkerType, panel: Panel) -> list[int]:
+    """Rows of the parent's offered fine types."""
+    return [
+        i
+        for i, t in enumerate(types)
+        if t.fine and (t.broad, t.coarse) == (parent.broad, parent.coarse) and is_offered(t, panel)
+    ]
 
 
 def specificity(types: Sequence[MarkerType], panel: Panel) -> np.ndarray:

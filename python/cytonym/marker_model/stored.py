@@ -21,7 +21,7 @@ def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
     """Numeric arrays; a level's names start with `coarse/` or `fine/<row>/`."""
     arrays = {"marker_columns": model.marker_columns, "gene_columns": model.gene_columns}
     arrays |= {f"trust/{field.name}": getattr(model.trust, field.name) for field in fields(Trust)}
-    for prefix, level in [("coarse", model.coarse), *((f"fine/{row}", level) for row, level in model.finer.items())]:
+    for prefix, level in [("coarse", model.coarse), *((f"fine/{row}", level) for row, level in model.fine.items())]:
         arrays |= {f"{prefix}/{name}": value for name, value in _level_arrays(level).items()}
     return arrays
 
@@ -29,7 +29,7 @@ def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
 def model_meta(model: MarkerModel) -> dict[str, Any]:
     """The names of the types, which levels there are, and whether only broad labels are given."""
     names = {field.name: list(getattr(model.names, field.name)) for field in fields(TypeNames)}
-    return {"types": names, "split_rows": sorted(model.finer), "broad_only": model.broad_only}
+    return {"types": names, "split_rows": sorted(model.fine), "broad_only": model.broad_only}
 
 
 def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> MarkerModel:
@@ -40,7 +40,7 @@ def restore_model(meta: dict[str, Any], arrays: dict[str, np.ndarray]) -> Marker
         gene_columns=arrays["gene_columns"],
         coarse=_level("coarse", arrays),
         trust=Trust(**{field.name: arrays[f"trust/{field.name}"] for field in fields(Trust)}),
-        finer={row: _level(f"fine/{row}", arrays) for row in meta["split_rows"]},
+        fine={row: _level(f"fine/{row}", arrays) for row in meta["split_rows"]},
         broad_only=meta["broad_only"],
     )
 
