@@ -29,6 +29,7 @@ def table(*coarse: str) -> pd.DataFrame:
             "coarse_cell_type": coarse,
             "cell_type_ontology_term_id": ["CL:0000084", *[""] * (n - 1)],
             "confidence": [0.5, *[np.nan] * (n - 1)],
+            "novelty_z": [-1.25, *[np.nan] * (n - 1)],
             "umi_count": range(n),
         }
     )
@@ -56,6 +57,7 @@ def test_anndata_reads_what_was_written(tmp_path):
     assert found.obs["Other_coarse_cell_type"].tolist() == ["lymphocyte"] * 3
     assert found.obs["cell_type_ontology_term_id"].isna().tolist() == [False, True, True]
     assert found.obs["confidence"].iloc[0] == 0.5 and np.isnan(found.obs["confidence"].iloc[1])
+    assert found.obs["novelty_z"].iloc[0] == -1.25 and np.isnan(found.obs["novelty_z"].iloc[1])
     assert found.obs["umi_count"].tolist() == [0, 1, 2] and "Other_umi_count" not in found.obs
     assert np.array_equal(found.obsm["spatial"], xy, equal_nan=True)
     colours = type_colours(["B cell", "T cell", "lymphocyte"])

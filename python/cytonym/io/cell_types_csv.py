@@ -44,7 +44,7 @@ def read_cell_types(path: Path, columns: Sequence[str] | None = None) -> pd.Data
     if missing:
         raise InputError(f"{path} lacks the column {', '.join(missing)}; a cell_types.csv is wanted.")
     numeric = [name for name in table.columns if _is_numeric(name)]
-    return table.assign(**{name: pd.to_numeric(table[name].replace("", np.nan)) for name in numeric})
+    return table.assign(**{name: pd.to_numeric(table[name].mask(table[name] == "")) for name in numeric})
 
 
 def confidence_column(table: pd.DataFrame, level: str) -> str | None:
@@ -68,4 +68,4 @@ def read_compact(path: Path, *, of_labels: bool = False) -> pd.DataFrame:
 
 
 def _is_numeric(name: str) -> bool:
-    return name in ("umi_count", "agreement") or name.endswith(("confidence", "prob", "novelty"))
+    return name in ("umi_count", "agreement") or name.endswith(("confidence", "prob", "novelty_z", "novelty_tail"))
