@@ -100,15 +100,15 @@ What the model makes of them, to be judged by eye.
 
 - Blood cells at 400 UMIs and more are safe at the broad level; at 60 UMIs one in seven stays without a broad name, and
   of the small lymphoid set (330 cells) three in ten, with a fifth named wrongly.
-- The model falls short of what we aim at in accuracy. Half of what is missing is on the two sets with few marker genes;
-  elsewhere wrong names weigh more than missing ones: see **wrong** beside **right**.
+- The model falls short of what we aim at in accuracy. At full depth four fifths of the missing broad names are
+  on the two sets with few marker genes; elsewhere wrong names weigh more than missing ones.
 - A type that the table lacks is the harder to see the sparser the cells and the closer the kin that the table has: NK
   cells without their row are called T cells, mural cells stromal cells.
 - Rare types drown in their neighbours' clusters: a class of 1 % is found with F1 of about a third at full depth, mostly
   because its neighbours are named after it; in the two blood sets with F1 above .6, in sparse cells below a half.
 - A matrix with few of the model's genes (a targeted panel, or genes filtered out) gets broad labels only, and an alert
-  that lists the types that can be told at all. Where the tissue's own types are not on that list its cells are mostly
-  `Unassigned`: the lymph node above has 152 of 2,905 marker genes and hardly one of B or T cells.
+  that lists the types that can be told at all. Where only one of them is found nobody is named: the lymph node above
+  has 152 of 2,905 marker genes and hardly one of B or T cells. Of the brain panel's cells half stay without a name.
 - Progenitors of the bone marrow, sorted by others into finer stages than the table knows, are the weakest set.
 - Spill-over of a third of the counts costs a fifth of the right names; no step undoes it.
 """
@@ -122,12 +122,12 @@ def flat(records: Sequence[Record]) -> pd.DataFrame:
 def summary(records: Sequence[Record]) -> pd.DataFrame:
     """Means over sets."""
     labelled = [record for record in records if record["part"] != "unlabelled"]
-    table = flat(labelled)
-    keys = [key for key in ("part", "species", "method", "variant", "depth") if key in table]
-    table[keys] = table[keys].fillna("-")
+    frame = flat(labelled)
+    keys = [key for key in ("part", "species", "method", "variant", "depth") if key in frame]
+    frame[keys] = frame[keys].fillna("-")
     left_out = {"cells", "umis", "fit_s", "classify_s", "broad.n", "coarse.n"}
-    numbers = [c for c in table.select_dtypes("number").columns if c not in left_out]
-    return table.groupby(keys)[numbers].mean().dropna(axis=1, how="all")
+    numbers = [c for c in frame.select_dtypes("number").columns if c not in left_out]
+    return frame.groupby(keys)[numbers].mean().dropna(axis=1, how="all")
 
 
 def page(records: Sequence[Record]) -> str:
@@ -152,9 +152,9 @@ def page(records: Sequence[Record]) -> str:
 
 def _levels(records: Sequence[Record], keys: tuple[str, ...]) -> str:
     """A row for each key and depth: figures at the broad and at the coarse level."""
-    table = flat(records)
+    frame = flat(records)
     numbers = [f"{level}.{name}" for level in ("broad", "coarse") for name in LEVEL_COLUMNS]
-    means = table.groupby([*keys, "depth"], sort=False)[numbers].mean().reset_index()
+    means = frame.groupby([*keys, "depth"], sort=False)[numbers].mean().reset_index()
     means["order"] = means["depth"].map(DEPTHS.index)
     means = means.sort_values([*keys, "order"], kind="stable")
     head = [*keys, "depth", *(f"{level} {title}" for level in ("broad", "coarse") for title in LEVEL_COLUMNS.values())]
@@ -163,8 +163,8 @@ def _levels(records: Sequence[Record], keys: tuple[str, ...]) -> str:
 
 
 def _plain(records: Sequence[Record], key: str, numbers: dict[str, str]) -> str:
-    table = flat(records)
-    grouped = table.groupby([key, "depth"], sort=False)
+    frame = flat(records)
+    grouped = frame.groupby([key, "depth"], sort=False)
     means = grouped[list(numbers)].mean()
     sizes = grouped.size()
     rows = [

@@ -17,7 +17,7 @@ from cytonym.backends.markers import CARD, MarkersBackend
 from cytonym.errors import InputError
 from cytonym.io.arrays import read_fitted, write_fitted
 from cytonym.io.tenx_h5 import TenxH5Source
-from cytonym.marker_model import evidence, sample, scores, trust
+from cytonym.marker_model import embedding, evidence, sample, scores, trust
 from cytonym.marker_model.chain import Match, _coherence, _raised
 from cytonym.marker_model.evidence import share_on
 from cytonym.marker_model.panel import join_features, type_weights
@@ -290,6 +290,18 @@ def test_a_small_panel_gets_broad_labels_and_a_warning(
     assert set(labels(found, "reason")) <= {"targeted panel: broad labels only", "weak evidence for any type"}
 
 
+def test_a_panel_on_which_one_type_is_left_names_nobody(
+    table: MarkerTable, made: tuple[CountMatrix, np.ndarray]
+) -> None:
+    """There the others may be of types that the panel does not measure."""
+    matrix, truth = made
+    genes = next(t for t in table.types if t.name == "B cell").defining
+    names = matrix.features.names.tolist()
+    columns = [names.index(g) for g in (*genes, *(f"FILLER{i}" for i in range(100)))]
+    panel = in_memory(matrix.counts()[truth == "B cell"][:, columns], matrix.features.names[columns])
+    assert set(labels(annotate(panel), "broad_cell_type")) == {UNASSIGNED}
+
+
 def test_features_without_any_marker_are_an_input_error() -> None:
     matrix = in_memory(np.ones((3, 4), dtype=int), ["w", "x", "y", "z"])
     with pytest.raises(InputError, match=r"has only 0 of the \d+ human marker genes.*first feature is w \(w\)"):
@@ -356,6 +368,30 @@ def test_a_random_set_of_genes_is_not_enriched(rng: np.random.Generator) -> None
     drawn = np.array([z[rng.permutation(2000)[:25]].sum() / 5 for _ in range(2000)])
     assert abs(drawn.mean()) < 0.1
     assert abs(drawn.std() - 1) < 0.1
+
+
+def test_residuals_are_counts_over_the_root_of_what_is_expected_up_to_ten() -> None:
+    """4 counts where 100 UMIs at a rate of .04 make 4 expected: 4 / 2; one count of a gene of rate 1e-6: 10 at most."""
+    found = embedding.residuals(made_cells([[4, 1, 95]]), np.array([0.04, 1e-6, 0.95]))
+    np.testing.assert_allclose(found.toarray()[0, :2], [2, 10])
+
+
+def test_components_have_length_one(rng: np.random.Generator) -> None:
+    cells = made_cells(rng.poisson(3.0, (60, 20)))
+    components = embedding.learn_embedding(cells).components(cells)
+    np.testing.assert_allclose(np.linalg.norm(components, axis=1), 1)
+
+
+def test_halves_of_the_markers_share_no_gene() -> None:
+    kind = made_type("A B C", "D E F G")
+    first, second = ({*t.defining, *t.supporting} for (t,) in evidence.marker_halves([kind]))
+    assert (first, second) == ({"A", "C", "E", "G"}, {"B", "D", "F"})
+
+
+def test_agreement_is_the_share_of_votes_in_the_cluster() -> None:
+    """Cluster 0 has votes for broad types 0, 0, 1; cluster 1 none; cluster 2 one for 1."""
+    found = trust._agreement(np.array([0, 0, 0, 2]), np.array([0, 0, 1, 1]), (3, 2))
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0, 0], [0, 1]])
 
 
 def test_leads_are_over_the_best_of_other_and_of_the_own_broad_type() -> None:

@@ -113,6 +113,8 @@ def learn_trust(
     weights = packaged_weights(kind)
     of_clusters, own = weights[:, : len(FEATURES)], weights[:, len(FEATURES) :]
     log_odds, slopes = (np.stack([features @ w[:, i] for w in of_clusters]) for i in (0, 1))
+    if kind == "panel" and level.present.sum() < 2:
+        log_odds -= MOST_ODDS  # the only type left may be one of many that the panel does not measure
     return Trust(*broad_rows_of(table, level.rows.tolist()), log_odds, slopes, own.transpose(0, 2, 1))
 
 
