@@ -12,10 +12,10 @@ from scipy.stats import nbinom
 from cytonym.errors import InputError
 from cytonym.matrix import Features, in_memory
 from cytonym.reference_model.drawn import drawn_cells, drawn_training_set
-from cytonym.reference_model.fusion import Fusion, hat_weights
+from cytonym.reference_model.fusion import Fusion, PanelCurves, hat_weights
 from cytonym.reference_model.genes import join_genes, take_genes, telling
 from cytonym.reference_model.labels import NONE, REASONS, Levels, Nodes, call_cells
-from cytonym.reference_model.learn import calibration_error, learn_reference
+from cytonym.reference_model.learn import calibration_error, learn_reference, trust_of
 from cytonym.reference_model.linear import linear_features
 from cytonym.reference_model.novelty import learn_novelty
 from cytonym.reference_model.profiles import ProfileScorer, platform_effect, type_profiles
@@ -131,7 +131,7 @@ def test_curves_are_linear_between_knots_and_flat_beyond():
 def test_the_fused_score_is_what_the_formula_says():
     """a S_A + b S_D + delta + eta (log n - 5), then softmax; uniform without counts."""
     curves, offsets = (np.full(7, np.log(0.5)), np.full(7, np.log(2.0))), (np.array([0.1, 0.0]), np.array([0.0, 0.2]))
-    fusion = Fusion(*curves, *offsets, groups=np.array([0, 1]), trust=np.ones(2))
+    fusion = Fusion(*curves, *offsets, trust=np.ones(()))
     scores = np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([[3.0, 1.0], [3.0, 1.0]])
     posterior = fusion.posterior(*scores, np.array([100.0, 0.0]))
     first, second = 0.5 + 6 + 0.1, 1 + 2 + 0.2 * (np.log(100) - 5)
@@ -139,15 +139,35 @@ def test_the_fused_score_is_what_the_formula_says():
     assert posterior[1].tolist() == [0.5, 0.5]
 
 
-def test_scores_count_differently_between_and_within_broad_types():
-    """Scores 0, ln 3 and ln 4 of which the first two are of one broad type: both have 4, so that each has half."""
+def test_trust_is_a_power_of_the_probabilities():
+    """Odds of 9 to 1 are 3 to 1 at half the trust; scores far behind do no harm."""
     nothing = np.zeros(7)
-    fusion = Fusion(nothing, nothing, np.zeros(3), np.zeros(3), groups=np.array([0, 0, 1]), trust=np.array([2.0, 0.5]))
-    scores = np.log([[1.0, 3.0, 4.0]])
-    posterior = fusion.posterior(scores, np.zeros((1, 3)), np.array([np.exp(5)]))
-    np.testing.assert_allclose(posterior, [[0.5 / (1 + 3**0.5), 0.5 * 3**0.5 / (1 + 3**0.5), 0.5]])
-    far = fusion.posterior(np.array([[0.0, -1e5, -1e6]]), np.zeros((1, 3)), np.array([150.0]))
-    np.testing.assert_allclose(far, [[1, 0, 0]], atol=1e-12)
+    fusion = Fusion(nothing, nothing, np.zeros(2), np.zeros(2), trust=np.asarray(0.5))
+    posterior = fusion.posterior(np.log([[9.0, 1.0]]), np.zeros((1, 2)), np.array([np.exp(5)]))
+    np.testing.assert_allclose(posterior, [[0.75, 0.25]])
+    far = fusion.posterior(np.array([[0.0, -1e6]]), np.zeros((1, 2)), np.array([150.0]))
+    np.testing.assert_allclose(far, [[1, 0]], atol=1e-12)
+
+
+def test_a_panel_gets_the_curves_of_its_number_of_genes():
+    """Half-way between 100 and 10,000 genes in the logarithm are 1,000; beyond the ends the nearest."""
+    flat = np.ones(7)
+    fusion = Fusion(flat, flat, np.zeros(2), np.zeros(2), trust=np.ones(()))
+    panels = PanelCurves(np.array([100.0, 10_000.0]), np.array([0 * flat, flat]), np.array([2 * flat, flat]))
+    for n_genes, log_a, log_b in ((1000, 0.5, 1.5), (10, 0, 2), (10_000, 1, 1), (20_000, 1, 1)):
+        found = panels.fusion_for(fusion, n_genes)
+        np.testing.assert_allclose(found.log_a, log_a * flat)
+        np.testing.assert_allclose(found.log_b, log_b * flat)
+
+
+@pytest.mark.parametrize(("rows", "trust"), [([0, 1], 0.45), ([0, 1, 0, 1], 1.0)], ids=["one", "several"])
+def test_types_of_one_average_are_trusted_less(rows, trust):
+    """Cells drawn from one average are too much alike."""
+    averages = np.random.default_rng(0).gamma(0.5, 1, (len(rows), 40))
+    types = (ReferenceType("T"), ReferenceType("B"))
+    names = features([f"G{i}" for i in range(40)])
+    assert trust_of(drawn_training_set(averages, rows, names, types)) == trust
+    assert trust_of(replace(blood_training(), drawn=False)) == 1
 
 
 def test_novelty_is_standard_on_known_cells_and_low_on_others(rng):
@@ -265,6 +285,13 @@ def test_gene_order_and_genes_without_counts_do_not_matter(training, model, samp
     padded = sp.hstack([sample.counts(), sp.csr_matrix((60, 3), dtype=np.int32)], format="csr")[:, order]
     found = scores_of(model, in_memory(padded, names, ids=ids))
     np.testing.assert_array_equal(found.posterior, scores_of(model, sample).posterior)
+
+
+def test_a_panel_of_telling_genes_is_trusted_more(model):
+    """On a panel of genes that differ between types a score says more than among thousands that do not."""
+    assert model.panels.n_genes.tolist() == [32, 128, 512, len(model.genes)]
+    np.testing.assert_array_equal(model.panels.log_a[-1], model.fusion.log_a)
+    assert (model.panels.log_a[0] > model.panels.log_a[-1]).mean() > 0.5
 
 
 def test_restricting_to_all_genes_is_the_identity(model):

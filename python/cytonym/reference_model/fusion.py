@@ -11,11 +11,9 @@ KNOTS = np.array([15.0, 40.0, 100.0, 250.0, 700.0, 2000.0, 8000.0])  # UMIs
 ROUGHNESS = 0.02  # penalty on squared differences of neighbouring knots
 OFFSET_PENALTY = 0.003  # on squared offsets
 CENTRE = 5.0  # of log n, in the offsets' slopes
-# Studies agree on broad types and draw the lines between finer ones each in its own way, at any depth; cross-fitting
-# inside one reference cannot see that. So scores count for more between broad types, and for less within one; those of
-# averages, which show no spread of cells, count for less everywhere. Chosen on PBMC and pancreas pairs of studies.
-OF_CELLS, OF_AVERAGES = (1.35, 0.5), (0.45, 0.45)  # factors between and within broad types
-FAR_BEHIND = 600.0  # scores further below a cell's best make no difference
+# Strangers drawn from one average a type are alike beyond what cells are, and scores of them look surer than they are.
+# Types with averages of several tissues have some spread. Chosen on PBMC and pancreas pairs of studies.
+OF_ONE_AVERAGE = 0.45  # factor on the scores
 COMMON_TYPE = 200  # cells: types with more of them do not weigh more
 START = (0.1, 5.0)  # of a and b
 MOST_STEPS = 200
@@ -29,13 +27,11 @@ class Fusion:
     log_b: np.ndarray
     offsets: np.ndarray  # (K,)
     slopes: np.ndarray  # (K,)
-    groups: np.ndarray  # (K,) code of the broad type of each type
-    trust: np.ndarray  # (2,) factors of the scores between and within broad types
+    trust: np.ndarray  # () factor on the scores
 
     def of_types(self, kept: np.ndarray) -> Fusion:
         """For these of its types alone."""
-        groups = np.unique(self.groups[kept], return_inverse=True)[1].astype(np.int32)
-        return replace(self, offsets=self.offsets[kept], slopes=self.slopes[kept], groups=groups)
+        return replace(self, offsets=self.offsets[kept], slopes=self.slopes[kept])
 
     def scores(self, profile_scores: np.ndarray, linear_scores: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """(n, K) float64 a(n) S_A + b(n) S_D + delta + eta (log n - 5)."""
@@ -45,20 +41,25 @@ class Fusion:
         return a * profile_scores + b * linear_scores + self.offsets + depth * self.slopes
 
     def posterior(self, profile_scores: np.ndarray, linear_scores: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        """(n, K) float64, rows sum to 1; uniform without counts.
-
-        P(group) is in proportion to the group's sum of exp(score), to the power `trust[0]`; P(type) within its group to
-        exp(score) to the power `trust[1]`.
-        """
-        scores = self.scores(profile_scores, linear_scores, totals)
-        behind = np.maximum(scores - scores.max(axis=1, keepdims=True), -FAR_BEHIND)
-        member = (self.groups[:, None] == np.arange(self.groups.max() + 1)).astype(np.float64)
-        between = (np.exp(behind) @ member) ** self.trust[0]
-        between /= between.sum(axis=1, keepdims=True)
-        within = np.exp(self.trust[1] * behind)
-        found = within * (between / (within @ member))[:, self.groups]
+        """(n, K) float64, rows sum to 1; uniform without counts."""
+        found = softmax(self.trust * self.scores(profile_scores, linear_scores, totals))
         found[totals <= 0] = 1 / found.shape[1]
-        return np.asarray(found)
+        return found
+
+
+@dataclass(frozen=True)
+class PanelCurves:
+    """log a and log b for samples that have only some of the reference's genes, e.g. a panel's."""
+
+    n_genes: np.ndarray  # (P,) rising; the last: all genes of the reference
+    log_a: np.ndarray  # (P, n_knots)
+    log_b: np.ndarray  # (P, n_knots)
+
+    def fusion_for(self, fusion: Fusion, n_genes: int) -> Fusion:
+        """With the curves of a sample of so many genes, interpolated in log n_genes."""
+        place = np.interp(np.log(n_genes), np.log(self.n_genes), np.arange(len(self.n_genes)))
+        hats = np.maximum(0, 1 - np.abs(place - np.arange(len(self.n_genes))))
+        return replace(fusion, log_a=hats @ self.log_a, log_b=hats @ self.log_b)
 
 
 def hat_weights(totals: np.ndarray) -> np.ndarray:
@@ -78,23 +79,15 @@ def learn_fusion(
     linear_scores: np.ndarray,
     totals: np.ndarray,
     codes: np.ndarray,
-    groups: np.ndarray,
-    trust: tuple[float, float] = OF_CELLS,
+    trust: float = 1.0,
 ) -> Fusion:
     """The curves first, with common types weighing more; then the offsets, with all types weighing alike."""
+    log_a, log_b = learn_curves(profile_scores, linear_scores, totals, codes)
     kept = totals > 0
-    profile, linear, codes = profile_scores[kept], linear_scores[kept], codes[kept]
-    hats, depth = hat_weights(totals[kept]), np.log(totals[kept]) - CENTRE
-    n_types, n_knots = profile.shape[1], len(KNOTS)
-    sizes = np.bincount(codes, minlength=n_types)
-
-    def curves_loss(parameters: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
-        a, b = np.exp(hats @ parameters[:n_knots]), np.exp(hats @ parameters[n_knots:])
-        loss, residual = _log_loss(a[:, None] * profile + b[:, None] * linear, codes, weight)
-        steps = [np.diff(part) for part in np.split(parameters, 2)]
-        of_a = hats.T @ (a * (residual * profile).sum(axis=1)) + _roughness_gradient(steps[0])
-        of_b = hats.T @ (b * (residual * linear).sum(axis=1)) + _roughness_gradient(steps[1])
-        return loss + ROUGHNESS * sum(float(step @ step) for step in steps), np.concatenate([of_a, of_b])
+    codes, depth = codes[kept], np.log(totals[kept]) - CENTRE
+    nothing = np.zeros(profile_scores.shape[1])
+    without = Fusion(log_a, log_b, nothing, nothing, np.asarray(trust))
+    fused = without.scores(profile_scores[kept], linear_scores[kept], totals[kept])
 
     def offsets_loss(parameters: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
         offsets, slopes = np.split(parameters, 2)
@@ -102,14 +95,31 @@ def learn_fusion(
         gradient = np.concatenate([residual.sum(axis=0), depth @ residual]) + 2 * OFFSET_PENALTY * parameters
         return loss + OFFSET_PENALTY * float(parameters @ parameters), gradient
 
+    sizes = np.bincount(codes, minlength=len(nothing))
+    offsets, slopes = np.split(_minimum(offsets_loss, np.zeros(2 * len(nothing)), 1 / np.maximum(sizes, 1)[codes]), 2)
+    return replace(without, offsets=offsets, slopes=slopes)
+
+
+def learn_curves(
+    profile_scores: np.ndarray, linear_scores: np.ndarray, totals: np.ndarray, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n_knots,) log a and log b that make the true types of these cells likeliest."""
+    kept = totals > 0
+    profile, linear, codes = profile_scores[kept], linear_scores[kept], codes[kept]
+    hats, n_knots = hat_weights(totals[kept]), len(KNOTS)
+    sizes = np.bincount(codes, minlength=profile.shape[1])
+
+    def loss_of(parameters: np.ndarray, weight: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b = np.exp(hats @ parameters[:n_knots]), np.exp(hats @ parameters[n_knots:])
+        loss, residual = _log_loss(a[:, None] * profile + b[:, None] * linear, codes, weight)
+        steps = [np.diff(part) for part in np.split(parameters, 2)]
+        of_a = hats.T @ (a * (residual * profile).sum(axis=1)) + _roughness_gradient(steps[0])
+        of_b = hats.T @ (b * (residual * linear).sum(axis=1)) + _roughness_gradient(steps[1])
+        return loss + ROUGHNESS * sum(float(step @ step) for step in steps), np.concatenate([of_a, of_b])
+
     start = np.log(np.repeat(START, n_knots))
-    curves = _minimum(curves_loss, start, 1 / np.sqrt(np.maximum(sizes, COMMON_TYPE))[codes])
-    nothing, factors = np.zeros(n_types), np.array(trust)
-    without = Fusion(curves[:n_knots], curves[n_knots:], nothing, nothing, groups, factors)
-    fused = without.scores(profile, linear, totals[kept])
-    offsets = _minimum(offsets_loss, np.zeros(2 * n_types), 1 / np.maximum(sizes, 1)[codes])
-    of_types, of_depth = np.split(offsets, 2)
-    return replace(without, offsets=of_types, slopes=of_depth)
+    curves = _minimum(loss_of, start, 1 / np.sqrt(np.maximum(sizes, COMMON_TYPE))[codes])
+    return curves[:n_knots], curves[n_knots:]
 
 
 def _minimum(loss, start: np.ndarray, weight: np.ndarray) -> np.ndarray:  # type: ignore[no-untyped-def]

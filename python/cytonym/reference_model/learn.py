@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ from ..errors import InputError
 from ..matrix import Features
 from ..ontology import Ontology
 from ..parallel import single_threaded
-from .fusion import KNOTS, OF_AVERAGES, OF_CELLS, START, Fusion, learn_fusion
+from .fusion import KNOTS, OF_ONE_AVERAGE, START, Fusion, PanelCurves, learn_curves, learn_fusion
 from .genes import telling
 from .labels import NONE, Levels, Nodes, call_cells
-from .linear import DEPTH_SPREAD, learn_linear, spread_rows
+from .linear import DEPTH_SPREAD, LinearModel, learn_linear, spread_rows
 from .novelty import learn_novelty
-from .profiles import type_profiles
+from .profiles import restricted_profiles, type_profiles
 from .query import adapt, row_totals
 from .stored import ReferenceModel
 from .strangers import strangers
@@ -26,6 +26,10 @@ from .training import ReferenceType, TrainingSet
 
 N_FOLDS = 3
 STRANGER_UMIS = (8000.0, 2500.0, 1000.0, 400.0, 150.0, 60.0, 25.0)
+PANEL_SIZES = (32, 128, 512, 2048)  # genes
+PANEL_CHOICE = 4  # times as many genes are those that a panel is drawn from
+MOST_OF_PANEL = 1000  # held-out cells of a fold that panels are tried on
+SEVERAL_AVERAGES = 0.5  # of the types have averages of several tissues or studies
 MOST_SCORES = 12_000_000  # strangers x types that are kept
 LISTED_CONFUSIONS, SMALLEST_CONFUSION = 20, 0.02
 DEEP = 400.0  # UMIs from which confusions are told
@@ -57,10 +61,11 @@ def learn_reference(training: TrainingSet, ontology: Ontology, *, seed: int = 0)
         codes = training.type_codes
         profiles = type_profiles(counts, codes, parents)
         linear = learn_linear(counts, codes, len(parents), np.random.default_rng([seed, 0]))
-        known = cross_fit(counts, codes, parents, seed)
-        trust = OF_AVERAGES if training.drawn else OF_CELLS
-        broad = broad_groups(training.types)
-        fusion = learn_fusion(known.profile_scores, known.linear_scores, known.totals, known.codes, broad, trust)
+        folds = learn_folds(counts, codes, parents, seed)
+        known = score_strangers(counts, codes, folds, [seed, 5])
+        trust = trust_of(training)
+        fusion = learn_fusion(known.profile_scores, known.linear_scores, known.totals, known.codes, trust)
+        panels = learn_panels(counts, codes, folds, fusion, seed)
         novelty = learn_novelty(known.profile_scores, known.totals, known.codes)
     nodes = Nodes.of(training.types, ontology)
     posterior = fusion.posterior(known.profile_scores, known.linear_scores, known.totals)
@@ -73,6 +78,7 @@ def learn_reference(training: TrainingSet, ontology: Ontology, *, seed: int = 0)
         profiles=profiles.astype(np.float32),
         linear=linear,
         fusion=fusion,
+        panels=panels,
         novelty=novelty,
         enough_umis=_enough_umis(expected),
         expected=expected,
@@ -87,46 +93,96 @@ def parent_groups(types: tuple[ReferenceType, ...]) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1].astype(np.int32)
 
 
-def broad_groups(types: tuple[ReferenceType, ...]) -> np.ndarray:
-    """(K,) code of each type's broad type; a type without one is its own."""
-    names = [f"broad {kind.broad}" if kind.broad else f"type {kind.label}" for kind in types]
-    return np.unique(names, return_inverse=True)[1].astype(np.int32)
+def trust_of(training: TrainingSet) -> float:
+    """How far scores of strangers can be believed: less where the types are drawn from one average each."""
+    if not training.drawn:
+        return 1.0
+    averages = np.unique(training.group_codes * len(training.types) + training.type_codes)
+    several = np.bincount(averages % len(training.types), minlength=len(training.types)) > 1
+    return 1.0 if several.mean() >= SEVERAL_AVERAGES else OF_ONE_AVERAGE
 
 
-def cross_fit(counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray, seed: int) -> Strangers:
-    """Each cell held out once, of a large reference some cells of each type, at each depth."""
+@dataclass(frozen=True)
+class Fold:
+    """What two thirds of the cells say of types, and the cells that are held out."""
+
+    profiles: np.ndarray  # (K, G) float64
+    linear: LinearModel
+    rows: np.ndarray
+
+
+def learn_folds(counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray, seed: int) -> list[Fold]:
+    """Each cell is held out once, of a large reference some cells of each type."""
     folds = _folds(codes, np.random.default_rng([seed, 1]))
-    most = MOST_SCORES // (len(parents) * len(STRANGER_UMIS))
+    most = MOST_SCORES // (len(parents) * len(STRANGER_UMIS)) // N_FOLDS
+    found = []
+    for fold in range(N_FOLDS):
+        seen, of_seen = counts[folds != fold], codes[folds != fold]
+        linear = learn_linear(seen, of_seen, len(parents), np.random.default_rng([seed, 2, fold]))
+        rows = np.flatnonzero((folds == fold) & np.isin(codes, of_seen))
+        found.append(Fold(type_profiles(seen, of_seen, parents), linear, rows[spread_rows(codes[rows], most)]))
+    return found
+
+
+def score_strangers(counts: sp.csr_matrix, codes: np.ndarray, folds: Sequence[Fold], seed: Sequence[int]) -> Strangers:
+    """The held-out cells of each fold at each depth."""
     parts = [
         part
-        for fold in range(N_FOLDS)
-        for part in _score_fold(counts, codes, parents, folds == fold, most // N_FOLDS, [seed, 2, fold])
+        for i, fold in enumerate(folds)
+        for part in _score_fold(counts[fold.rows], codes[fold.rows], fold, np.random.default_rng([*seed, i]))
     ]
-    columns = zip(*parts, strict=True)
-    return Strangers(*(np.concatenate(column) for column in columns))
+    return Strangers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _score_fold(
-    counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray, held_out: np.ndarray, most: int, seed: list[int]
+    counts: sp.csr_matrix, codes: np.ndarray, fold: Fold, rng: np.random.Generator
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    rng = np.random.default_rng(seed)
-    seen, of_seen = counts[~held_out], codes[~held_out]
-    profiles = type_profiles(seen, of_seen, parents)
-    linear = learn_linear(seen, of_seen, len(parents), rng)
-    rows = np.flatnonzero(held_out & np.isin(codes, of_seen))
-    rows = rows[spread_rows(codes[rows], most)]
     for umis in STRANGER_UMIS:
-        cells = strangers(counts[rows], codes[rows], umis, DEPTH_SPREAD, rng)
-        adapted = adapt(profiles, linear, _unlearnt(len(parents)), cells, gated=False, passes=1)
+        cells = strangers(counts, codes, umis, DEPTH_SPREAD, rng)
+        adapted = adapt(fold.profiles, fold.linear, _unlearnt(len(fold.profiles)), cells, gated=False, passes=1)
         totals = row_totals(cells)
-        scores = adapted.profiles.score(cells, totals), linear.score(cells, adapted.platform)
-        yield *scores, totals, codes[rows], np.full(len(rows), umis)
+        scores = adapted.profiles.score(cells, totals), fold.linear.score(cells, adapted.platform)
+        yield *scores, totals, codes, np.full(len(codes), umis)
+
+
+def learn_panels(
+    counts: sp.csr_matrix, codes: np.ndarray, folds: Sequence[Fold], fusion: Fusion, seed: int
+) -> PanelCurves:
+    """Curves for samples with few of the genes: panels are drawn from those that vary most between types."""
+    n_genes = counts.shape[1]
+    by_spread = np.argsort(-_spread_between_types(folds[0].profiles), kind="stable")
+    sizes, log_a, log_b = [], [], []
+    for size in (s for s in PANEL_SIZES if 2 * s <= n_genes):
+        drawn = np.random.default_rng([seed, 3, size]).permutation(by_spread[: PANEL_CHOICE * size])[:size]
+        genes = np.sort(drawn)
+        of_panel = [_restricted_fold(fold, genes, n_genes) for fold in folds]
+        known = score_strangers(counts[:, genes], codes, of_panel, [seed, 4, size])
+        a, b = learn_curves(known.profile_scores, known.linear_scores, known.totals, known.codes)
+        sizes.append(size)
+        log_a.append(a)
+        log_b.append(b)
+    return PanelCurves(
+        np.array([*sizes, n_genes], dtype=np.float64),
+        np.array([*log_a, fusion.log_a]),
+        np.array([*log_b, fusion.log_b]),
+    )
+
+
+def _spread_between_types(profiles: np.ndarray) -> np.ndarray:
+    """(G,) variance of a gene's shares over types, in units of what sampling gives."""
+    mean = profiles.mean(axis=0)
+    return np.asarray(profiles.var(axis=0) / np.maximum(mean, np.finfo(np.float64).tiny))
+
+
+def _restricted_fold(fold: Fold, genes: np.ndarray, n_genes: int) -> Fold:
+    rows = fold.rows[:: max(1, len(fold.rows) // MOST_OF_PANEL)]
+    return Fold(restricted_profiles(fold.profiles, genes), fold.linear.restricted(genes, n_genes), rows)
 
 
 def _unlearnt(n_types: int) -> Fusion:
     a, b = np.log(START)
     knots, types = np.ones(len(KNOTS)), np.zeros(n_types)
-    return Fusion(a * knots, b * knots, types, types, np.zeros(n_types, dtype=np.int32), np.ones(2))
+    return Fusion(a * knots, b * knots, types, types, np.ones(()))
 
 
 def _telling_counts(training: TrainingSet) -> tuple[Features, sp.csr_matrix]:

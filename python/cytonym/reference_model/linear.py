@@ -35,6 +35,13 @@ class LinearModel:
         """(n, K) float32 scores of cells x genes; each row by itself, the intercepts without counts."""
         return linear_features(counts, self.genes, platform) @ self.weights + self.intercepts
 
+    def restricted(self, genes: np.ndarray, n_genes: int) -> LinearModel:
+        """For a model that has these of its `n_genes` genes alone, rising."""
+        places = np.full(n_genes, ELSEWHERE, dtype=np.int32)
+        places[genes] = np.arange(len(genes), dtype=np.int32)
+        kept = np.flatnonzero(places[self.genes] != ELSEWHERE)
+        return LinearModel(places[self.genes[kept]], self.weights[kept], self.intercepts)
+
 
 def linear_features(counts: sp.csr_matrix, genes: np.ndarray, platform: np.ndarray) -> sp.csr_matrix:
     """(n, V) float32 of unit length: log(1 + counts per 10,000) of these genes, the platform effect divided out."""

@@ -41,6 +41,12 @@ def type_profiles(counts: sp.csr_matrix, codes: np.ndarray, parents: np.ndarray)
     return (sums + PRIOR_UMIS * of_groups[groups]) / (totals + PRIOR_UMIS)
 
 
+def restricted_profiles(profiles: np.ndarray, genes: np.ndarray) -> np.ndarray:
+    """(K, G') of these genes alone; rows sum to 1 again."""
+    kept = profiles[:, genes]
+    return np.asarray(kept / np.maximum(kept.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny))
+
+
 def group_sums(counts: sp.csr_matrix, codes: np.ndarray, n_groups: int) -> np.ndarray:
     """(n_groups, G) float64 sums of the rows of each group."""
     n = counts.shape[0]

@@ -17,9 +17,10 @@ from .profiles import ProfileScorer, platform_effect
 from .stored import Query, ReferenceModel
 
 FEWEST_GENES, FEWEST_SHARE = 200, 0.2  # in common; and of the sample's genes: below, labels back off
-FEWEST_CELLS, FEWEST_TYPES, LARGE_TYPE = 500, 3, 0.05  # of a sample whose platform effect can be learnt
+FEWEST_CELLS, FEWEST_TYPES, LARGE_TYPE = 100, 3, 0.05  # of a sample whose platform effect can be learnt
 EVEN = 0.05  # of the composition is even, so that no type is impossible
-COUNTS, NORMALISED, LOGGED = "counts", "normalised values", "log-normalised values"
+COUNTS, READS, NORMALISED, LOGGED = "counts", "reads", "normalised values", "log-normalised values"
+FEWEST_ONES = 0.15  # of the counts of UMIs are ones; of reads hardly any
 PSEUDO_COUNTS = 400.0  # at most, of a cell without UMI counts
 LARGEST_LOG = 20.0  # values above are no logarithms of counts per 10,000
 
@@ -57,7 +58,8 @@ def fit_query(model: ReferenceModel, matrix: CountMatrix) -> Query:
     sample = read_sample(matrix)
     values = _kind_of_values(sample)
     counts = as_pseudo_counts(take_genes(as_linear(sample, values), places, len(genes)), values)
-    adapted = adapt(restricted.profiles, restricted.linear, restricted.fusion, counts, gated=True)
+    fusion = model.panels.fusion_for(model.fusion, join.n_found)
+    adapted = adapt(restricted.profiles, restricted.linear, fusion, counts, gated=True)
     told = {
         "genes_wanted": len(model.genes),
         "genes_found": join.n_found,
@@ -76,7 +78,7 @@ def fit_query(model: ReferenceModel, matrix: CountMatrix) -> Query:
         platform=adapted.platform,
         profiles=adapted.profiles,
         linear=restricted.linear,
-        fusion=model.fusion,
+        fusion=fusion,
         novelty=model.novelty,
         enough_umis=model.enough_umis,
         values=values,
@@ -147,7 +149,7 @@ def as_pseudo_counts(values: sp.csr_matrix, kind: str) -> sp.csr_matrix:
 
 def _kind_of_values(sample: sp.csr_matrix) -> str:
     if (sample.data == np.floor(sample.data)).all():
-        return COUNTS
+        return READS if sample.nnz and (sample.data == 1).mean() < FEWEST_ONES else COUNTS
     return LOGGED if sample.data.max() < LARGEST_LOG else NORMALISED
 
 

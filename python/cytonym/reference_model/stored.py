@@ -10,12 +10,11 @@ import numpy as np
 
 from ..errors import ModelError
 from ..matrix import Features
-from .fusion import Fusion
-from .genes import ELSEWHERE
+from .fusion import Fusion, PanelCurves
 from .labels import Nodes
 from .linear import LinearModel
 from .novelty import Novelty
-from .profiles import ProfileScorer
+from .profiles import ProfileScorer, restricted_profiles
 from .training import ReferenceType
 
 T = TypeVar("T")
@@ -32,6 +31,7 @@ class ReferenceModel:
     profiles: np.ndarray  # (K, G) float32, rows sum to 1
     linear: LinearModel
     fusion: Fusion
+    panels: PanelCurves
     novelty: Novelty
     enough_umis: float  # where half of the strangers get a label of their own; fewer are too few
     expected: tuple[dict[str, Any], ...]  # umis, level, accuracy, ece, coverage: on strangers
@@ -57,6 +57,7 @@ class ReferenceModel:
             "nodes/members": self.nodes.members,
             **_flat("linear", self.linear),
             **_flat("fusion", self.fusion),
+            **_flat("panels", self.panels),
             **_flat("novelty", self.novelty),
         }
 
@@ -71,6 +72,7 @@ class ReferenceModel:
             profiles=arrays["profiles"],
             linear=_restored(LinearModel, "linear", arrays),
             fusion=_restored(Fusion, "fusion", arrays),
+            panels=_restored(PanelCurves, "panels", arrays),
             novelty=_restored(Novelty, "novelty", arrays),
             enough_umis=meta["enough_umis"],
             expected=tuple(meta["expected"]),
@@ -80,13 +82,8 @@ class ReferenceModel:
 
     def restricted(self, genes: np.ndarray) -> ReferenceModel:
         """The model with these of its genes alone, rising; all of them give the model itself."""
-        profiles = self.profiles[:, genes]
-        if len(genes) < len(self.genes):
-            profiles = profiles / profiles.sum(axis=1, keepdims=True)
-        places = np.full(len(self.genes), ELSEWHERE, dtype=np.int32)
-        places[genes] = np.arange(len(genes), dtype=np.int32)
-        kept = np.flatnonzero(places[self.linear.genes] != ELSEWHERE)
-        linear = replace(self.linear, genes=places[self.linear.genes[kept]], weights=self.linear.weights[kept])
+        profiles = self.profiles if len(genes) == len(self.genes) else restricted_profiles(self.profiles, genes)
+        linear = self.linear.restricted(genes, len(self.genes))
         features = Features(self.genes.ids[genes], self.genes.names[genes])
         return replace(self, genes=features, profiles=profiles, linear=linear)
 
