@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -35,7 +36,7 @@ import numpy as np
 import pandas as pd
 import references
 from figures import figures
-from methods import Method, Named, decoupler_ulm, markers, sctype
+from methods import CellTypist, DecouplerUlm, Method, Named, markers, sctype
 from ontology import TrueClasses
 from page import page, summary
 from reference_page import second_half
@@ -70,7 +71,10 @@ def main() -> None:
     data = options.data
     methods = {"markers": markers, "ScType-style": sctype}
     if options.ulm_python:
-        methods["decoupler ULM"] = decoupler_ulm(options.ulm_python)
+        methods["decoupler ULM"] = DecouplerUlm(options.ulm_python)
+    if options.celltypist_python:
+        models = Path(tempfile.mkdtemp(prefix="celltypist-"))
+        methods["CellTypist"] = CellTypist.trained(options.celltypist_python, data, models)
     jobs: list[tuple[Any, ...]] = []
     for text in options.sets:
         jobs += [(measure_real, data, text, depth, m, "report") for depth in DEPTHS for m in methods.items()]
@@ -96,6 +100,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     parser.add_argument("--ulm-python", type=Path, help="python of an environment with decoupler 2: measured beside")
+    parser.add_argument(
+        "--celltypist-python", type=Path, help="python of an environment with celltypist: trained on averages, beside"
+    )
     parser.add_argument("--verbose", action="store_true", help="also print every record")
     parser.add_argument("--records", type=Path, help="take the records of this file of an earlier --json")
     parser.add_argument("--json", type=Path, help="write the records to this file")

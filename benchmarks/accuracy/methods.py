@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from ontology import TrueClasses
+from reference_sets import HUMAN_TISSUES, MOUSE_TISSUES, read_reference
 
 from cytonym.backends.markers import CARD, MarkersBackend
+from cytonym.io.obo import read_ontology
 from cytonym.marker_model.panel import candidates, join_features, type_weights
 from cytonym.markers import MarkerTable
 from cytonym.matrix import CountMatrix
 from cytonym.types import UNASSIGNED, Model, Predictions
 
+LEVELS = ("broad", "coarse")
 N_CLUSTERS = 15
 SCTYPE_UNKNOWN = 0.25  # of the cluster's cells: a smaller score is "Unknown" (Ianevski 2022)
 
@@ -90,11 +95,13 @@ def sctype(matrix: CountMatrix, table: MarkerTable) -> Named:
     return Named(broad.astype(str), coarse.astype(str), nothing, nothing)
 
 
-def decoupler_ulm(python: Path) -> Method:
+@dataclass(frozen=True)
+class DecouplerUlm:
     """The real decoupler's ULM on the same table, run by another environment's interpreter; best score wins."""
-    script = Path(__file__).with_name("run_ulm.py")
 
-    def run(matrix: CountMatrix, table: MarkerTable) -> Named:
+    python: Path
+
+    def __call__(self, matrix: CountMatrix, table: MarkerTable) -> Named:
         panel = join_features(table.types, table.gene_ids, matrix.features)
         types = [table.types[row] for row in candidates(table.types, panel)]
         with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +110,7 @@ def decoupler_ulm(python: Path) -> Method:
             totals = np.asarray(matrix.counts().sum(axis=1)).ravel().tolist()
             told = {"genes": panel.genes, "net": net, "totals": totals}
             Path(folder, "told.json").write_text(json.dumps(told), encoding="utf-8")
-            subprocess.run([python, script, folder], check=True)
+            run_script(self.python, "run_ulm.py", folder)
             names = json.loads(Path(folder, "names.json").read_text(encoding="utf-8"))
         by_name = {t.name: t for t in types}
         nothing = np.full(len(names), np.nan)
@@ -111,4 +118,50 @@ def decoupler_ulm(python: Path) -> Method:
         coarse = np.array([by_name[name].coarse or UNASSIGNED for name in names])
         return Named(broad, coarse, nothing, nothing)
 
-    return run
+
+@dataclass(frozen=True)
+class CellTypist:
+    """The real CellTypist, trained on the whole-body averages of the species, run by another environment's interpreter.
+
+    A label that stands for several types of the table at a level is no name there.
+    """
+
+    python: Path
+    data: Path
+    models: Path  # a folder for each species
+
+    @classmethod
+    def trained(cls, python: Path, data: Path, models: Path) -> CellTypist:
+        for species, text in (("human", HUMAN_TISSUES), ("mouse", MOUSE_TISSUES)):
+            reference, folder = read_reference(data, text).training, models / species
+            folder.mkdir()
+            sp.save_npz(folder / "reference.npz", reference.counts)
+            labels = [reference.types[code].ontology_id for code in reference.type_codes.tolist()]
+            told = {"genes": reference.features.names.tolist(), "labels": labels}
+            (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
+            run_script(python, "run_celltypist.py", "train", folder)
+        return cls(python, data, models)
+
+    def __call__(self, matrix: CountMatrix, table: MarkerTable) -> Named:
+        with tempfile.TemporaryDirectory() as folder:
+            cells, told, names = (Path(folder, file) for file in ("cells.npz", "told.json", "names.json"))
+            sp.save_npz(cells, matrix.counts())
+            told.write_text(json.dumps({"genes": matrix.features.names.tolist()}), encoding="utf-8")
+            run_script(self.python, "run_celltypist.py", "name", self.models / matrix.species, cells, told, names)
+            found = json.loads(names.read_text(encoding="utf-8"))
+        ontology, confidence = read_ontology(self.data / "cl-basic.obo"), np.array(found["confidence"])
+        broad, coarse = (_table_names(found["labels"], TrueClasses(table, ontology, level)) for level in LEVELS)
+        return Named(broad, coarse, confidence, confidence)
+
+
+def run_script(python: Path, script: str, *arguments: Path | str) -> None:
+    """By another environment's interpreter, on one thread."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    command = [python, Path(__file__).with_name(script), *arguments]
+    subprocess.run(command, check=True, env=os.environ | one_thread)
+
+
+def _table_names(terms: Sequence[str], classes: TrueClasses) -> np.ndarray:
+    """The one name of the table that each term stands for; UNASSIGNED where there are several or none."""
+    one = {term: next(iter(found)) if len(found := classes.of(term)) == 1 else UNASSIGNED for term in set(terms)}
+    return np.array([one[term] for term in terms])

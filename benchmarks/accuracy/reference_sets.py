@@ -40,7 +40,12 @@ WANG, BARON = "human_pancreas_wang_query219g.h5ad", "human_pancreas_baron_avg14.
 SORTED = "mouse_rnaseq_sorted28_ref.h5ad"
 HUMAN_TISSUES, MOUSE_TISSUES = "human_tissue_profiles.h5ad", "mouse_tissue_profiles.h5ad"
 
-CHOOSE = ((ZHENG, PBMC), (BARON, WANG))  # settings may be chosen on these, and on nothing else here
+CHOOSE = (  # settings may be chosen on these, and on nothing else here
+    (ZHENG, PBMC),
+    (PBMC, ZHENG),
+    (BARON, WANG),
+    (HUMAN_TISSUES, PBMC),
+)
 REPORT = (
     (LYMPH, PBMC),
     (LYMPH, ZHENG),
@@ -48,14 +53,13 @@ REPORT = (
     (SORTED, CEREBELLUM),
     (SORTED, MARROW),
     (SORTED, CORTEX),
-    (HUMAN_TISSUES, PBMC),
     (HUMAN_TISSUES, ZHENG),
     (HUMAN_TISSUES, LYMPH),
     (MOUSE_TISSUES, CEREBELLUM),
     (MOUSE_TISSUES, MARROW),
     (MOUSE_TISSUES, CORTEX),
 )
-LEFT_OUT = (*CHOOSE, (LYMPH, PBMC), (LYMPH, ZHENG), (ZHENG, LYMPH), (SORTED, CEREBELLUM))
+LEFT_OUT = (*CHOOSE[:3], (LYMPH, PBMC), (LYMPH, ZHENG), (ZHENG, LYMPH), (SORTED, CEREBELLUM))
 
 
 @dataclass(frozen=True)
