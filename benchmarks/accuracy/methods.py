@@ -112,10 +112,9 @@ class DecouplerUlm:
             Path(folder, "told.json").write_text(json.dumps(told), encoding="utf-8")
             run_script(self.python, "run_ulm.py", folder)
             names = json.loads(Path(folder, "names.json").read_text(encoding="utf-8"))
-        by_name = {t.name: t for t in types}
+        levels_of = {t.name: (t.broad, t.coarse or UNASSIGNED) for t in types} | {None: (UNASSIGNED, UNASSIGNED)}
         nothing = np.full(len(names), np.nan)
-        broad = np.array([by_name[name].broad for name in names])
-        coarse = np.array([by_name[name].coarse or UNASSIGNED for name in names])
+        broad, coarse = np.array([levels_of[name] for name in names]).T
         return Named(broad, coarse, nothing, nothing)
 
 

@@ -19,7 +19,8 @@ rates = sp.diags(1e4 / np.maximum(np.array(told["totals"], dtype=np.float32), 1)
 cells = anndata.AnnData(sp.csr_matrix(rates), var=pd.DataFrame(index=told["genes"]))
 cells.X.data = np.log1p(cells.X.data)
 net = pd.DataFrame(told["net"], columns=["source", "target", "weight"])
-decoupler.mt.ulm(cells, net, tmin=2)
-scores = cells.obsm["score_ulm"]
-names = scores.columns[np.nanargmax(scores.to_numpy(), axis=1)]
+kept = decoupler.mt.ulm(cells, net, tmin=2)  # other cells than were given if some show no gene of the net
+scores = (cells if kept is None else kept).obsm["score_ulm"]
+best = pd.Series(scores.columns[np.nanargmax(scores.to_numpy(), axis=1)], index=scores.index)
+names = best.reindex(cells.obs_names).astype(object).where(lambda found: found.notna(), None)
 (folder / "names.json").write_text(json.dumps(names.tolist()), encoding="utf-8")
