@@ -156,7 +156,8 @@ def _with_settings(job: Job, request: AnnotateRequest, species: str) -> Job:
     To a reference how cells are compared with its own; to the marker model types and tissue, both checked.
     """
     if job.card.backend == BACKEND:
-        return replace(job, settings={"evidence": request.evidence, "scoring": request.scoring})
+        told = {"evidence": request.evidence, "scoring": request.scoring, "embeddings": request.embeddings}
+        return replace(job, settings=told)
     if job.card.backend != "markers" or (request.markers is None and request.tissue is None):
         return job
     table = load_markers(species)

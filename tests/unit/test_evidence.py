@@ -231,7 +231,9 @@ def test_a_reference_tells_each_cells_neighbours(run):
     }
 
 
-@pytest.mark.parametrize("options", [{"evidence": "neighbors"}, {"scoring": "cas"}], ids=["fused", "cas"])
+@pytest.mark.parametrize(
+    "options", [{"evidence": "neighbors", "embeddings": True}, {"scoring": "cas"}], ids=["fused", "cas"]
+)
 def test_partitions_and_threads_never_change_a_byte(run, options):
     whole = run("whole", localcores=1, **options).outs
     parts = run("parts", localcores=3, partition_size=50, **options).outs
@@ -242,6 +244,20 @@ def test_partitions_and_threads_never_change_a_byte(run, options):
 
 def test_no_evidence_if_none_is_wanted(run):
     assert not (run(evidence="none").models["blood"].folder / "cell_annotation_results.json.gz").exists()
+
+
+def test_the_points_without_their_neighbours(run):
+    """Unit vectors, those of one type nearer to each other than to others'."""
+    result = run(evidence="none", embeddings=True)
+    folder = result.models["blood"].folder
+    assert not (folder / "cell_annotation_results.json.gz").exists()
+    with np.load(folder / "embeddings.npz") as stored:
+        barcodes, points = stored["barcodes"], stored["embeddings"][:-1]
+    assert barcodes.tolist() == result.models["blood"].cell_types.table["barcode"].tolist()
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, rtol=1e-5)
+    codes = blood_cells(seed=3)[1][:-1]
+    alike = codes[:, None] == codes
+    assert (points @ points.T)[alike].mean() > (points @ points.T)[~alike].mean() + 0.1
 
 
 def test_the_neighbours_themselves_if_wanted(run):

@@ -15,7 +15,7 @@ from ..reference_model.query import COUNTS, as_linear, fit_query, score_cells
 from ..reference_model.stored import Query, ReferenceModel
 from ..search.cas import CAS, TermTable
 from ..search.cas_labels import NamedCells, cas_labels
-from ..search.neighbours import evidence_of, find_neighbours, fit_neighbours
+from ..search.neighbours import evidence_of, find_neighbours, fit_neighbours, place_cells
 from ..types import LABEL_COLUMNS, UNASSIGNED, Alert, Fitted, Model, ModelCard, Predictions
 
 ONTOLOGY_ID = "cell_type_ontology_term_id"
@@ -47,7 +47,8 @@ class ReferenceBackend:
         """Labels by the reference's model or, with `--scoring cas`, by the nearest of its cells; these as evidence."""
         query = Query.of(fitted.meta, fitted.arrays)
         counts = block.counts()
-        found = find_neighbours(fitted, as_linear(counts, query.values), block.start)
+        points = place_cells(fitted, as_linear(counts, query.values))
+        found = find_neighbours(fitted, points, block.start)
         if found is not None and fitted.meta["scoring"] == CAS:
             named = cas_labels(found, query.types, TermTable.restored(fitted.meta, fitted.arrays))
         else:
@@ -59,6 +60,7 @@ class ReferenceBackend:
             labels=named.labels,
             label_codes=named.codes,
             values={name: value.astype(np.float32).round(DECIMALS) for name, value in named.values.items()},
+            embeddings=None if points is None else points.components.astype(np.float32),
             evidence=None if found is None else evidence_of(found, fitted.meta["neighbours"]["kind"]),
         )
 

@@ -98,7 +98,7 @@ def write_reference(
 
     return write_bundle(
         request.output,
-        model_card(request, learnt, sources),
+        model_card(request, learnt, embedding, sources),
         long_card(request, learnt, model, sources),
         model.meta() | embedding.meta(),
         model.arrays() | embedding.arrays(),

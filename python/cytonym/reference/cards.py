@@ -12,6 +12,7 @@ from ..backends.reference import COLUMNS
 from ..io.bundle import BACKEND
 from ..models import RESERVED_FOLDERS
 from ..reference_model.stored import ReferenceModel
+from ..search.embedding import Embedding
 from ..types import ModelCard, SourceFile
 from ..version import __version__
 from .gather import Learnt
@@ -21,7 +22,7 @@ from .request import BuildRequest
 Sources = Sequence[tuple[LabelledInput, str]]  # with the SHA-256 of each one's files
 
 
-def model_card(request: BuildRequest, learnt: Learnt, sources: Sources) -> ModelCard:
+def model_card(request: BuildRequest, learnt: Learnt, embedding: Embedding, sources: Sources) -> ModelCard:
     training = learnt.training
     return ModelCard(
         name=request.name,
@@ -35,6 +36,7 @@ def model_card(request: BuildRequest, learnt: Learnt, sources: Sources) -> Model
             f"Learnt from {len(training.types)} cell types of {request.tissue or 'a labelled reference'}. Runs offline."
         ),
         columns=COLUMNS,
+        embedding_size=embedding.size,
         takes_normalised=True,
         sources=tuple(SourceFile(one.path.name, sha256) for one, sha256 in sources),
     )

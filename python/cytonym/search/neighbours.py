@@ -37,6 +37,15 @@ class ReferenceCells:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Where n cells lie among a reference's."""
+
+    components: np.ndarray  # (n, d) float32
+    umis: np.ndarray  # (n,) counts of the embedding's genes
+    levels: np.ndarray  # (n,) depth of the reference cells that they are compared with
+
+
+@dataclass(frozen=True)
 class Found:
     """The neighbours of n cells."""
 
@@ -47,7 +56,7 @@ class Found:
 
 @dataclass(frozen=True)
 class FittedNeighbours:
-    """What `find_neighbours` needs of a sample, as parts of Fitted; empty where neighbours are not wanted."""
+    """What `place_cells` and `find_neighbours` need of a sample, as parts of Fitted; empty where nothing is wanted."""
 
     meta: dict[str, Any]
     arrays: dict[str, np.ndarray]
@@ -85,7 +94,7 @@ def fit_neighbours(
         if scoring == CAS:
             raise ModelError(f"{model.card.name} has no cells to compare with: leave --scoring {CAS} out.")
         return FittedNeighbours({}, {})
-    if kind == NO_EVIDENCE and scoring != CAS:
+    if kind == NO_EVIDENCE and scoring != CAS and not model.settings.get("embeddings"):
         return FittedNeighbours({}, {})
     _, cells = open_reference(model.folder)
     if cells.types != tuple(one.label for one in types):
@@ -108,19 +117,27 @@ def fit_neighbours(
     return FittedNeighbours(found, stored)
 
 
-def find_neighbours(fitted: Fitted, counts: sp.csr_matrix, start: int) -> Found | None:
-    """The neighbours of cells x the sample's features, of which `start` is the first; None where none are wanted."""
+def place_cells(fitted: Fitted, counts: sp.csr_matrix) -> Points | None:
+    """Where cells x the sample's features lie, each by itself; None where neither neighbours nor points are wanted."""
     if "neighbours" not in fitted.meta:
+        return None
+    own = {name: fitted.arrays[f"neighbours/{name}"] for name in _OF_PROJECTOR}
+    projector = Projector(Embedding.of(fitted.meta, fitted.arrays), **own)
+    components, umis = projector.project(counts)
+    matched = fitted.meta["neighbours"]["matched"]
+    levels = projector.embedding.level(umis) if matched else np.zeros(len(umis), dtype=np.int64)
+    return Points(components, umis, levels)
+
+
+def find_neighbours(fitted: Fitted, points: Points | None, start: int) -> Found | None:
+    """The neighbours of cells of which `start` is the first; None where none are wanted."""
+    if points is None or (fitted.meta["neighbours"]["kind"] == NO_EVIDENCE and fitted.meta["scoring"] != CAS):
         return None
     if fitted.folder is None:
         raise ModelError(f"{fitted.model}: its folder is needed for the neighbours. Give --models-dir.")
     index, cells = open_reference(fitted.folder)
-    own = {name: fitted.arrays[f"neighbours/{name}"] for name in _OF_PROJECTOR}
-    projector = Projector(Embedding.of(fitted.meta, fitted.arrays), **own)
-    points, umis = projector.project(counts)
-    matched = fitted.meta["neighbours"]["matched"]
-    levels = projector.embedding.level(umis) if matched else np.zeros(len(umis), dtype=np.int64)
-    return Found(index.search(points, levels, NEIGHBOURS, start=start), umis > 0, cells)
+    neighbours = index.search(points.components, points.levels, NEIGHBOURS, start=start)
+    return Found(neighbours, points.umis > 0, cells)
 
 
 def evidence_of(found: Found, kind: str) -> Evidence | None:
