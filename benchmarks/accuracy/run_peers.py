@@ -80,14 +80,18 @@ def celltypist_of(feature_selection: bool, majority_voting: bool = False) -> Cal
     return fit
 
 
-def singler_of(**options: Any) -> Callable[..., Classify]:
-    """Correlation with the labelled profiles, fine-tuned."""
+def singler_of(aggregate: bool = False, **options: Any) -> Callable[..., Classify]:
+    """Correlation with the labelled profiles, fine-tuned; all cells of a reference that it cannot aggregate."""
 
     def fit(counts: sp.csr_matrix, codes: np.ndarray) -> Classify:
         reference = log_rates(counts)
         genes = reference.var_names.tolist()
         values = reference.X.T.tocsc().astype(np.float64)
-        built = singler.train_single(values, codes.astype(str).tolist(), genes, test_features=genes, **options)
+        asked = values, codes.astype(str).tolist(), genes
+        try:
+            built = singler.train_single(*asked, test_features=genes, aggregate=aggregate, **options)
+        except ValueError:  # of a type with few cells
+            built = singler.train_single(*asked, test_features=genes, **options)
 
         def classify(query: sp.csr_matrix) -> Answers:
             found = singler.classify_single(query.T.tocsc().astype(np.float64), built)
