@@ -191,6 +191,7 @@ def _annotate_options(command: argparse.ArgumentParser) -> None:
     add(
         "--cell-annotation-model",
         metavar="NAME",
+        action=_WithCommas,
         help="model, or several with commas, each into its own folder; see 'cytonym models list'; or the folder of a "
         "reference that 'cytonym reference build' made. "
         "When none is named, a local model runs and nothing leaves this machine",
@@ -656,6 +657,14 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise output_error(folder, exc) from exc
+
+
+class _WithCommas(argparse.Action):
+    """An option that is given several times means what its values with commas mean."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, values if earlier is None else f"{earlier},{values}")
 
 
 def _count(text: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from azimuth_files import write_bundle
 from conftest import PROJECT
-from cytonym.cli import main
+from cytonym.cli import main, parser
 from cytonym.errors import ModelError
 from cytonym.install import InstallRequest, install
 from cytonym.models import AZIMUTH, available_models, find_model, jobs_for, model_of, models_home, named_models
@@ -228,3 +228,10 @@ def test_models_are_listed_shown_and_removed(own_dir, capsys):
     assert "not installed: cytonym models install" in told(capsys, "list", *folder)[1]
     code, text = told(capsys, "remove", AZIMUTH, *folder)
     assert (code, text) == (4, f"ERROR: There is no installed model '{AZIMUTH}' in {own_dir}.\n")
+
+
+def test_naming_models_one_by_one_is_naming_them_with_commas():
+    asked = ["annotate", "--id", "s", "--matrix", "m.h5"]
+    one_by_one = parser().parse_args([*asked, "--cell-annotation-model=a", "--cell-annotation-model", "b,c"])
+    assert one_by_one.cell_annotation_model == "a,b,c"
+    assert parser().parse_args(asked).cell_annotation_model is None
