@@ -125,8 +125,9 @@ def _example_of(
     genes = choose_genes(counts, totals, sample.matrix.features, panel.columns)
     cells = view_cells(counts, panel.columns, genes)
     with single_threaded("sklearn.cluster", "sklearn.linear_model"):
-        level = learn_level(cells, types, offered, panel)
-        features, match = sample_features(cells, level, types, panel, gene_positions(panel.columns, genes))
+        positions = gene_positions(panel.columns, genes)
+        level = learn_level(cells, types, offered, panel, gene_of_marker=positions)
+        features, match = sample_features(cells, level, types, panel, positions)
     broad_of_type, broad_rows = broad_rows_of(types, offered)
     group, best, own = best_types(match, broad_of_type)
     accepted = [broad.of(term) for term in sample.terms.tolist()]

@@ -11,6 +11,7 @@ from ..markers import MarkerType
 from .embedding import Embedding, cluster_centres, learn_embedding, nearest_centres
 from .evidence import FEWEST_COUNTS, TELLING_UMIS, nearest_enough, share_on
 from .panel import Panel, defining_weights, type_weights
+from .rare import NO_GROUPS, RareGroups, learn_groups
 from .scores import Cells, Moments, absolute_scores, learn_moments, relative_scores, row_product
 
 NO_ORGAN = frozenset({"any", "blood", "immune"})
@@ -35,15 +36,23 @@ class LevelModel:
     embedding: Embedding
     component_sd: np.ndarray  # (C,)
     centres: tuple[np.ndarray, ...]  # (K, C) at each scale
-    cluster_scores: tuple[np.ndarray, ...]  # (K, T) mean scores at each scale
+    cluster_scores: tuple[np.ndarray, ...]  # (K + R, T) mean scores at each scale, groups of rare cells last
     penalty: np.ndarray  # (T,) tissue coherence; ABSENT for types that the sample does not hold
     regression: np.ndarray  # (C + 1, T) self-trained logistic regression, intercepts last
-    support: np.ndarray  # (K of the middle scale, T) share of the type's measurable defining genes that are on
+    support: np.ndarray  # (K of the middle scale + R, T) share of the type's measurable defining genes that are on
     coherence: np.ndarray  # (T,) the penalty without ABSENT
+    groups: RareGroups
+    group_penalty: np.ndarray  # (R, T) the same as penalty for the cells of each group
+    group_regression: np.ndarray  # (R, T) log of the posterior that stands in for the regression's
 
     @property
     def present(self) -> np.ndarray:
         return self.penalty > ABSENT / 2
+
+    @property
+    def n_middle(self) -> int:
+        """How many clusters the middle scale has, with the groups of rare cells."""
+        return len(self.centres[MIDDLE]) + len(self.group_penalty)
 
 
 @dataclass(frozen=True)
@@ -51,28 +60,45 @@ class Match:
     """How each of n cells compares with the level's T types."""
 
     smooth: np.ndarray  # (n, T) scores, without the sample's penalty
+    penalised: np.ndarray  # (n, T) with it
     regression: np.ndarray  # (n, T) log of the regression's posterior
     posterior: np.ndarray  # (n, T)
-    cluster: np.ndarray  # (n,) middle cluster
+    cluster: np.ndarray  # (n,) middle cluster, or its number plus that of the group of rare cells
     support: np.ndarray  # (n, T) of the cell's middle cluster
 
 
 def match_cells(level: LevelModel, cells: Cells) -> Match:
     """Each cell's posterior over the level's types, from its own counts and the clusters it lies in."""
     components = level.embedding.components(cells)
-    clusters = [nearest_centres(components, centres) for centres in level.centres]
+    group = level.groups.of_cells(cells)
+    clusters = _clusters_of(components, level.centres, group)
     scores = _own_scores(cells, level.moments, level.weights, level.spreads)
     smooth = _smooth(scores, cells, clusters, level.cluster_scores)
     regression = np.log(_regression_posterior(level, components) + 1e-3)
-    posterior = softmax(TEMPER * (3 * (smooth + level.penalty) + 2 * regression))
+    regression[group >= 0] = level.group_regression[group[group >= 0]]
+    penalised = smooth + np.vstack([level.group_penalty, level.penalty])[group]
+    posterior = softmax(TEMPER * (3 * penalised + 2 * regression))
     middle = clusters[MIDDLE]
-    return Match(smooth, regression, posterior, middle, level.support[middle])
+    return Match(smooth, penalised, regression, posterior, middle, level.support[middle])
+
+
+def _clusters_of(components: np.ndarray, centres: Sequence[np.ndarray], group: np.ndarray) -> list[np.ndarray]:
+    """(n,) each cell's cluster at each scale; the groups of rare cells come after the clusters."""
+    return [np.where(group < 0, nearest_centres(components, c), len(c) + group) for c in centres]
 
 
 def learn_level(
-    cells: Cells, table: Sequence[MarkerType], rows: Sequence[int], panel: Panel, tissue: str = ""
+    cells: Cells,
+    table: Sequence[MarkerType],
+    rows: Sequence[int],
+    panel: Panel,
+    tissue: str = "",
+    gene_of_marker: np.ndarray | None = None,
 ) -> LevelModel:
-    """The level's model, learnt from these cells with all types of `rows` offered; `tissue` is the user's hint."""
+    """The level's model, learnt from these cells with all types of `rows` offered; `tissue` is the user's hint.
+
+    Rare cells are looked for where `gene_of_marker` tells where the panel's genes stand among those of the embedding.
+    """
     types = [table[row] for row in rows]
     weights = type_weights(types, panel)
     moments = learn_moments(cells)
@@ -81,15 +107,19 @@ def learn_level(
     embedding = learn_embedding(cells)
     components = embedding.components(cells)
     centres = cluster_centres(components)
-    clusters = [nearest_centres(components, c) for c in centres]
-    cluster_scores = [_group_means(scores, cluster, len(c)) for cluster, c in zip(clusters, centres, strict=True)]
+    groups, group = _rare_groups(cells, weights, gene_of_marker, components, centres)
+    clusters = _clusters_of(components, centres, group)
+    sizes = [len(c) + len(groups.types) for c in centres]
+    cluster_scores = [_group_means(scores, cluster, k) for cluster, k in zip(clusters, sizes, strict=True)]
     smooth = _smooth(scores, cells, clusters, cluster_scores)
     defining = defining_weights(types, panel)
-    penalty = _sample_penalty(cells, smooth, types, weights, defining, tissue)
+    many = np.flatnonzero(group < 0)  # the others have their groups to speak for their types
+    penalty = _sample_penalty(cells.take(many), smooth[many], types, weights, defining, tissue)
     coherence = _coherence(np.where(penalty < ABSENT / 2, ABSENT, smooth), types, tissue)
-    smooth = smooth + penalty
+    group_penalty = _group_penalty(penalty, coherence, groups.types, types)
     component_sd = np.maximum(components.std(axis=0), 1e-9)
-    regression = _self_train(components / component_sd, smooth, penalty > ABSENT / 2)
+    regression = _self_train(components[many] / component_sd, smooth[many] + penalty, penalty > ABSENT / 2)
+    smooth = smooth + np.vstack([group_penalty, penalty])[group]
     middle = clusters[MIDDLE], centres[MIDDLE]
     return LevelModel(
         rows=np.asarray(rows, dtype=np.int64),
@@ -104,7 +134,35 @@ def learn_level(
         regression=regression,
         support=_support(cells, smooth, *middle, defining),
         coherence=coherence,
+        groups=groups,
+        group_penalty=group_penalty,
+        group_regression=np.log(softmax(3 * (cluster_scores[0][len(centres[0]) :] + group_penalty)) + 1e-3),
     )
+
+
+def _rare_groups(
+    cells: Cells,
+    weights: np.ndarray,
+    gene_of_marker: np.ndarray | None,
+    components: np.ndarray,
+    centres: Sequence[np.ndarray],
+) -> tuple[RareGroups, np.ndarray]:
+    """The groups of rare cells, and (n,) each cell's group, -1 for most."""
+    if gene_of_marker is None:
+        return NO_GROUPS, NO_GROUPS.of_cells(cells)
+    finest, coarsest = (nearest_centres(components, centres[scale]) for scale in (0, -1))
+    groups = learn_groups(cells, weights, gene_of_marker, finest, coarsest)
+    group = groups.of_cells(cells)
+    return (groups, group) if (group < 0).any() else (NO_GROUPS, NO_GROUPS.of_cells(cells))
+
+
+def _group_penalty(
+    penalty: np.ndarray, coherence: np.ndarray, pointed_out: np.ndarray, types: Sequence[MarkerType]
+) -> np.ndarray:
+    """(R, T) the types that compete for each group: those of the sample, and those akin to the one that led to it."""
+    broad = np.array([t.broad for t in types])
+    akin = broad == broad[pointed_out][:, None]
+    return np.where(akin | (penalty > ABSENT / 2), coherence, ABSENT)
 
 
 def _spread(scores: np.ndarray) -> float:
@@ -265,15 +323,16 @@ def _support(
     Where a cluster's cells of a type are too shallow to tell, those of the nearest clusters are pooled with them.
     """
     best, _ = _winners(smooth)
-    support = np.zeros((len(centres), defining.shape[1]))
+    n_clusters = max(len(centres), int(cluster.max(initial=0)) + 1)  # with the groups of rare cells
+    support = np.zeros((n_clusters, defining.shape[1]))
     sums, n_umis = np.asarray(cells.markers.sum(axis=0)).ravel(), int(cells.totals.sum())
     for t in np.unique(best):
         genes = np.flatnonzero(defining[:, t])
         of_type = np.flatnonzero(best == t)
         background = _rate_of_others(sums, n_umis, cells.take(of_type))
-        counts = np.zeros((len(centres), len(genes)))
+        counts = np.zeros((n_clusters, len(genes)))
         np.add.at(counts, cluster[of_type], cells.markers[of_type][:, genes].toarray())
-        totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=len(centres))
+        totals = np.bincount(cluster[of_type], weights=cells.totals[of_type], minlength=n_clusters)
         near = nearest_enough(centres, totals, TELLING_UMIS)
         support[:, t] = share_on(near @ counts, near @ totals, background[genes], defining[genes, t])
     return support

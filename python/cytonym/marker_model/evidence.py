@@ -52,7 +52,7 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class ClusterCounts:
-    """Pooled counts of K clusters, each with as many of its nearest ones as make TELLING_UMIS."""
+    """Pooled counts of K clusters, each with as many of its nearest ones as make TELLING_UMIS; groups by themselves."""
 
     markers: np.ndarray  # (K, G)
     totals: np.ndarray  # (K,)
@@ -62,11 +62,9 @@ class ClusterCounts:
     all_umis: float
 
 
-def pool_clusters(cells: Cells, cluster: np.ndarray, centres: np.ndarray) -> ClusterCounts:
-    n_clusters = len(centres)
-    member = sp.csr_matrix(
-        (np.ones(len(cluster)), (cluster, np.arange(len(cluster)))), shape=(n_clusters, len(cluster))
-    )
+def pool_clusters(cells: Cells, cluster: np.ndarray, centres: np.ndarray, n_clusters: int) -> ClusterCounts:
+    """The counts of these clusters, and of groups of rare cells, which have no centres and come last."""
+    member = _membership(cluster, n_clusters)
     totals = np.bincount(cluster, weights=cells.totals, minlength=n_clusters)
     near, nearer = (nearest_enough(centres, totals, umis) for umis in (TELLING_UMIS, ELEVATION_UMIS))
     of_cluster = np.asarray((member @ cells.genes).todense())
@@ -86,15 +84,21 @@ def _membership(group: np.ndarray, n_groups: int) -> sp.csr_matrix:
 
 
 def nearest_enough(centres: np.ndarray, totals: np.ndarray, umis: float) -> sp.csr_matrix:
-    """(K, K) 1 where a cluster is pooled with another: itself and its nearest until they have so many UMIs."""
-    rows, columns = [], []
+    """(K, K) 1 where a cluster is pooled with another: itself and its nearest until they have so many UMIs.
+
+    Sets of cells without a centre, the last ones of `totals`, are pooled with none.
+    """
+    alone = list(range(len(centres), len(totals)))
+    rows, columns = list(alone), list(alone)
+    totals = totals[: len(centres)]
     for k, centre in enumerate(centres):
         nearest = np.argsort(np.sum((centres - centre) ** 2, axis=1), kind="stable")
         so_far = np.cumsum(totals[nearest])
         members = nearest[: np.searchsorted(so_far, min(umis, so_far[-1])) + 1]
         rows += [k] * len(members)
         columns += members.tolist()
-    return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(centres), len(centres)))
+    n_sets = len(centres) + len(alone)
+    return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_sets, n_sets))
 
 
 def cluster_support(counts: ClusterCounts, background: np.ndarray, defining: np.ndarray) -> np.ndarray:

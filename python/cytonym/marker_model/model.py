@@ -48,8 +48,8 @@ def learn_model(
     totals = row_totals(counts)
     gene_columns = choose_genes(counts, totals, features, panel.columns)
     cells = view_cells(counts, panel.columns, gene_columns)
-    coarse = learn_level(cells, table, rows, panel, tissue)
     genes = gene_positions(panel.columns, gene_columns)
+    coarse = learn_level(cells, table, rows, panel, tissue, genes)
     trust = learn_trust(cells, coarse, table, panel, genes, kind="panel" if broad_only else "whole")
     model = MarkerModel(TypeNames.of(table), panel.columns, gene_columns, coarse, trust, {}, broad_only)
     if broad_only:

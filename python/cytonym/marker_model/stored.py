@@ -11,10 +11,14 @@ from .chain import LevelModel
 from .embedding import SCALES, Embedding
 from .labels import TypeNames
 from .model import MarkerModel
+from .rare import Profiles, RareGroups
 from .scores import Moments
 from .trust import Trust
 
-PLAIN = ("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "coherence")
+PLAIN = (
+    *("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "coherence"),
+    *("group_penalty", "group_regression"),
+)
 
 
 def model_arrays(model: MarkerModel) -> dict[str, np.ndarray]:
@@ -49,6 +53,8 @@ def _level_arrays(level: LevelModel) -> dict[str, np.ndarray]:
     arrays = {name: getattr(level, name) for name in PLAIN}
     arrays |= {"mean": level.moments.mean, "sd": level.moments.sd}
     arrays |= {name: getattr(level.embedding, name) for name in ("rates", "axes", "centre")}
+    arrays |= {f"groups/{field.name}": getattr(level.groups.profiles, field.name) for field in fields(Profiles)}
+    arrays["groups/types"] = level.groups.types
     for scale in range(len(SCALES)):
         arrays[f"centres/{scale}"] = level.centres[scale]
         arrays[f"cluster_scores/{scale}"] = level.cluster_scores[scale]
@@ -62,6 +68,9 @@ def _level(prefix: str, arrays: dict[str, np.ndarray]) -> LevelModel:
     return LevelModel(
         moments=Moments(array("mean"), array("sd")),
         embedding=Embedding(array("rates"), array("axes"), array("centre")),
+        groups=RareGroups(
+            Profiles(**{field.name: array(f"groups/{field.name}") for field in fields(Profiles)}), array("groups/types")
+        ),
         centres=tuple(array(f"centres/{scale}") for scale in range(len(SCALES))),
         cluster_scores=tuple(array(f"cluster_scores/{scale}") for scale in range(len(SCALES))),
         **{name: array(name) for name in PLAIN},

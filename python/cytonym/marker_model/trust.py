@@ -70,7 +70,7 @@ def sample_features(
     rows = level.rows.tolist()
     broad_of_type, broad_rows = broad_rows_of(table, rows)
     match = match_cells(level, cells)
-    best = np.argmax(match.smooth + level.penalty, axis=1)
+    best = np.argmax(match.penalised, axis=1)
     facts = SampleFacts(
         rates_of_others(cells, best, len(rows)),
         rates_of_others(cells, broad_of_type[best], len(broad_rows)),
@@ -79,15 +79,15 @@ def sample_features(
         int(level.present.sum()),
     )
     features = cluster_features(
-        pool_clusters(cells, match.cluster, level.centres[MIDDLE]),
+        pool_clusters(cells, match.cluster, level.centres[MIDDLE], level.n_middle),
         [table[row] for row in rows],
         [table[row] for row in broad_rows.tolist()],
         broad_of_type,
         panel,
         gene_of_marker,
         facts,
-        np.bincount(match.cluster, minlength=len(level.centres[MIDDLE])) / len(best),
-        _agreement(match.cluster, broad_of_type[best], (len(level.centres[MIDDLE]), len(broad_rows))),
+        np.bincount(match.cluster, minlength=level.n_middle) / len(best),
+        _agreement(match.cluster, broad_of_type[best], (level.n_middle, len(broad_rows))),
     )
     return features, match
 
