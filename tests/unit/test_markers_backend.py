@@ -17,7 +17,7 @@ from cytonym.backends.markers import CARD, MarkersBackend
 from cytonym.errors import InputError
 from cytonym.io.arrays import read_fitted, write_fitted
 from cytonym.io.tenx_h5 import TenxH5Source
-from cytonym.marker_model import embedding, evidence, sample, scores, trust
+from cytonym.marker_model import embedding, evidence, rare, sample, scores, trust
 from cytonym.marker_model.chain import Match, _coherence, _raised
 from cytonym.marker_model.evidence import share_on
 from cytonym.marker_model.panel import join_features, type_weights
@@ -382,6 +382,50 @@ def test_components_have_length_one(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(np.linalg.norm(components, axis=1), 1)
 
 
+def test_a_handful_of_cells_is_found_by_its_markers_and_its_other_genes(rng: np.random.Generator) -> None:
+    """Five cells among 400 have two markers and twenty other genes of their own; no chance likeness makes a group."""
+    rates = np.full((405, 300), 0.5)
+    rates[:200, 100:150] = 2.0  # two common kinds
+    own = np.arange(400, 405)
+    rates[400:, [0, 1]] = rates[400:, 200:220] = 4.0
+    rates[:400, 0:10] = 0.01
+    cells = made_cells(rng.poisson(rates))
+    weights, genes = np.zeros((300, 2)), np.arange(300)
+    weights[[0, 1], 0] = weights[[4, 5], 1] = 1.0  # nobody has those of the second type
+    cluster = np.where(np.arange(405) < 200, 0, 1)
+    groups = rare.learn_groups(cells, weights, genes, cluster, cluster)
+    assert groups.types.tolist() == [0]
+    assert np.flatnonzero(groups.of_cells(cells) >= 0).tolist() == own.tolist()
+    strangers = made_cells(rng.poisson(rates[[0, 399, 400, 401]]))
+    assert groups.of_cells(strangers).tolist() == [-1, -1, 0, 0]
+
+
+def test_cells_alike_in_their_markers_alone_are_no_group(rng: np.random.Generator) -> None:
+    rates = np.full((400, 300), 0.5)
+    rates[:, 0:10] = 0.01
+    counts = rng.poisson(rates)
+    counts[:5, [0, 1]] = 2
+    weights, cluster = np.zeros((300, 1)), np.zeros(400, dtype=np.int64)
+    weights[[0, 1], 0] = 1.0
+    groups = rare.learn_groups(made_cells(counts), weights, np.arange(300), cluster, cluster)
+    assert not len(groups.types)
+
+
+def test_rare_cells_are_named_in_any_partition(made: tuple[CountMatrix, np.ndarray]) -> None:
+    """Monocytes thinned out to four in 244, where no cluster is theirs."""
+    matrix, truth = made
+    gone = np.flatnonzero(truth == "monocyte")[4:]
+    kept = np.setdiff1d(np.arange(len(truth)), gone)
+    few = in_memory(matrix.counts()[kept], matrix.features.names)
+    named = annotate(few)
+    assert [labels(named)[i] for i in np.flatnonzero(truth[kept] == "monocyte")] == ["monocyte"] * 4
+    assert labels(named).count("monocyte") == 4
+    fitted = MarkersBackend().fit(few, Model(CARD))
+    assert len(fitted.arrays["coarse/groups/types"])
+    parts = [MarkersBackend().classify(few.rows(a, b), fitted) for a, b in ((0, 100), (100, len(kept)))]
+    assert_same(Predictions.concatenate(parts), named)
+
+
 def test_halves_of_the_markers_share_no_gene() -> None:
     kind = made_type("A B C", "D E F G")
     first, second = ({*t.defining, *t.supporting} for (t,) in evidence.marker_halves([kind]))
@@ -411,7 +455,8 @@ def test_trust_adds_the_clusters_and_the_cells_log_odds() -> None:
         own_weights=np.array([[[0.5, 0, 0, 0, 0], [7.0, 0, 0, 0, 0]], np.zeros((2, 5))]),
     )
     posterior = np.array([[0.9, 0.1]])
-    match = Match(np.zeros((1, 2)), np.zeros((1, 2)), posterior, np.array([0]), np.zeros((1, 2)))
+    nothing = np.zeros((1, 2))
+    match = Match(nothing, nothing, nothing, posterior, np.array([0]), nothing)
     pick = trust.pick_types(learnt, match, np.array([400]))
     assert (pick.broad.tolist(), pick.best.tolist()) == ([0], [0])
     broad = 1 / (1 + np.exp(-1.5))
