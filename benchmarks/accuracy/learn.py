@@ -168,6 +168,7 @@ def _panel_of(sample: LabelledSet, n_genes: int, rng: np.random.Generator) -> La
     """The sample with a random choice of genes, abundant ones preferred."""
     counts, features = sample.matrix.counts(), sample.matrix.features
     chance = np.sqrt(np.asarray(counts.sum(axis=0)).ravel().astype(float))
+    n_genes = min(n_genes, np.count_nonzero(chance))
     columns = np.sort(rng.choice(len(chance), n_genes, replace=False, p=chance / chance.sum()))
     return replace(sample, matrix=in_memory(counts[:, columns], features.names[columns], species=sample.matrix.species))
 

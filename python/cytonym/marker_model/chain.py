@@ -23,6 +23,7 @@ ROUNDS = 12
 SUPPORT = 0.28  # of a type's measurable defining genes must be on
 MIDDLE = 1  # the scale on which support is tested
 TEMPER = 0.25
+FAR = 1.0  # sd of own scores: by more than this a cell speaks for its cluster's type, not for its group's
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class LevelModel:
     support: np.ndarray  # (K of the middle scale + R, T) share of the type's measurable defining genes that are on
     coherence: np.ndarray  # (T,) the penalty without ABSENT
     groups: RareGroups
+    group_kin: np.ndarray  # (R, T) whether the type is of the broad type that the group is most like
+    hosts: np.ndarray  # (K of the finest scale,) the type that each cluster is most like
     group_penalty: np.ndarray  # (R, T) the same as penalty for the cells of each group
     group_regression: np.ndarray  # (R, T) log of the posterior that stands in for the regression's
 
@@ -70,9 +73,10 @@ class Match:
 def match_cells(level: LevelModel, cells: Cells) -> Match:
     """Each cell's posterior over the level's types, from its own counts and the clusters it lies in."""
     components = level.embedding.components(cells)
-    group = level.groups.of_cells(cells)
-    clusters = _clusters_of(components, level.centres, group)
     scores = _own_scores(cells, level.moments, level.weights, level.spreads)
+    clusters = [nearest_centres(components, centres) for centres in level.centres]
+    group = _content(level.groups.of_cells(cells), scores, level.group_kin, level.hosts[clusters[0]])
+    clusters = _with_groups(clusters, level.centres, group)
     smooth = _smooth(scores, cells, clusters, level.cluster_scores)
     regression = np.log(_regression_posterior(level, components) + 1e-3)
     regression[group >= 0] = level.group_regression[group[group >= 0]]
@@ -82,9 +86,22 @@ def match_cells(level: LevelModel, cells: Cells) -> Match:
     return Match(smooth, penalised, regression, posterior, middle, level.support[middle])
 
 
-def _clusters_of(components: np.ndarray, centres: Sequence[np.ndarray], group: np.ndarray) -> list[np.ndarray]:
+def _with_groups(clusters: Sequence[np.ndarray], centres: Sequence[np.ndarray], group: np.ndarray) -> list[np.ndarray]:
     """(n,) each cell's cluster at each scale; the groups of rare cells come after the clusters."""
-    return [np.where(group < 0, nearest_centres(components, c), len(c) + group) for c in centres]
+    return [np.where(group < 0, own, len(c) + group) for own, c in zip(clusters, centres, strict=True)]
+
+
+def _content(group: np.ndarray, scores: np.ndarray, kin: np.ndarray, host: np.ndarray) -> np.ndarray:
+    """The groups without the cells whose own markers speak for their cluster's type instead.
+
+    A group takes in cells of another rare type, too, if those have no coarse cluster of their own.
+    """
+    inside = np.flatnonzero(group >= 0)
+    of_group = np.where(kin[group[inside]], scores[inside], -np.inf).max(axis=1, initial=-np.inf)
+    left = inside[scores[inside, host[inside]] - of_group > FAR]
+    content = group.copy()
+    content[left] = -1
+    return content
 
 
 def learn_level(
@@ -107,14 +124,21 @@ def learn_level(
     embedding = learn_embedding(cells)
     components = embedding.components(cells)
     centres = cluster_centres(components)
-    groups, group = _rare_groups(cells, weights, gene_of_marker, components, centres)
-    clusters = _clusters_of(components, centres, group)
+    clusters = [nearest_centres(components, c) for c in centres]
+    groups, group = _rare_groups(cells, weights, gene_of_marker, clusters)
+    hosts = np.argmax(_group_means(scores, clusters[0], len(centres[0])), axis=1)
+    broad = np.array([t.broad for t in types])
+    likest = np.argmax(_group_means(scores[group >= 0], group[group >= 0], len(groups.types)), axis=1)
+    group_kin = broad == broad[likest][:, None]
+    group = _content(group, scores, group_kin, hosts[clusters[0]])
+    clusters = _with_groups(clusters, centres, group)
     sizes = [len(c) + len(groups.types) for c in centres]
     cluster_scores = [_group_means(scores, cluster, k) for cluster, k in zip(clusters, sizes, strict=True)]
     smooth = _smooth(scores, cells, clusters, cluster_scores)
     defining = defining_weights(types, panel)
     many = np.flatnonzero(group < 0)  # the others have their groups to speak for their types
-    penalty = _sample_penalty(cells.take(many), smooth[many], types, weights, defining, tissue)
+    vouched = np.isin(np.arange(len(types)), likest)
+    penalty = _sample_penalty(cells.take(many), smooth[many], types, weights, defining, vouched, tissue)
     coherence = _coherence(np.where(penalty < ABSENT / 2, ABSENT, smooth), types, tissue)
     group_penalty = _group_penalty(penalty, coherence, groups.types, types)
     component_sd = np.maximum(components.std(axis=0), 1e-9)
@@ -135,6 +159,8 @@ def learn_level(
         support=_support(cells, smooth, *middle, defining),
         coherence=coherence,
         groups=groups,
+        group_kin=group_kin,
+        hosts=hosts,
         group_penalty=group_penalty,
         group_regression=np.log(softmax(3 * (cluster_scores[0][len(centres[0]) :] + group_penalty)) + 1e-3),
     )
@@ -144,14 +170,12 @@ def _rare_groups(
     cells: Cells,
     weights: np.ndarray,
     gene_of_marker: np.ndarray | None,
-    components: np.ndarray,
-    centres: Sequence[np.ndarray],
+    clusters: Sequence[np.ndarray],
 ) -> tuple[RareGroups, np.ndarray]:
     """The groups of rare cells, and (n,) each cell's group, -1 for most."""
     if gene_of_marker is None:
         return NO_GROUPS, NO_GROUPS.of_cells(cells)
-    finest, coarsest = (nearest_centres(components, centres[scale]) for scale in (0, -1))
-    groups = learn_groups(cells, weights, gene_of_marker, finest, coarsest)
+    groups = learn_groups(cells, weights, gene_of_marker, clusters[0], clusters[-1])
     group = groups.of_cells(cells)
     return (groups, group) if (group < 0).any() else (NO_GROUPS, NO_GROUPS.of_cells(cells))
 
@@ -207,6 +231,7 @@ def _sample_penalty(
     types: Sequence[MarkerType],
     weights: np.ndarray,
     defining: np.ndarray,
+    vouched: np.ndarray,
     tissue: str,
 ) -> np.ndarray:
     """(T,) what each type loses in every cell, by what the whole sample shows; ABSENT for types it does not hold."""
@@ -221,7 +246,7 @@ def _sample_penalty(
             break
         absent |= failed
     penalty = _coherence(np.where(absent, ABSENT, smooth), types, tissue)
-    return _absent_types(smooth, np.where(absent, ABSENT, penalty))
+    return _absent_types(smooth, np.where(absent, ABSENT, penalty), vouched)
 
 
 def _raised(cells: Cells, best: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -268,15 +293,18 @@ def _coherence(smooth: np.ndarray, types: Sequence[MarkerType], tissue: str) -> 
     return penalty
 
 
-def _absent_types(smooth: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    """The penalty with ABSENT for types that win too few cells or win them by too little (step 7)."""
+def _absent_types(smooth: np.ndarray, penalty: np.ndarray, vouched: np.ndarray) -> np.ndarray:
+    """The penalty with ABSENT for types that win too few cells or win them by too little (step 7).
+
+    Of types that have a group of rare cells already (`vouched`) few are enough.
+    """
     n = len(smooth)
     fewest = max(6, 0.002 * n) if n >= 300 else max(1, n // 50)
     best, lead = _winners(smooth + penalty)
     absent = np.ones(len(penalty), dtype=bool)
     for t in np.unique(best):
         leads = lead[best == t]
-        absent[t] = len(leads) < fewest or np.median(leads) < 0.05 or np.quantile(leads, 0.8) < 0.1
+        absent[t] = (len(leads) < fewest and not vouched[t]) or np.median(leads) < 0.05 or np.quantile(leads, 0.8) < 0.1
     if absent.all():
         absent[best] = False
     return np.where(absent, ABSENT, penalty)

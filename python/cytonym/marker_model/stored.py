@@ -17,7 +17,7 @@ from .trust import Trust
 
 PLAIN = (
     *("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "coherence"),
-    *("group_penalty", "group_regression"),
+    *("group_penalty", "group_regression", "group_kin", "hosts"),
 )
 
 
