@@ -125,10 +125,11 @@ def learn_level(
     components = embedding.components(cells)
     centres = cluster_centres(components)
     clusters = [nearest_centres(components, c) for c in centres]
-    groups, group = _rare_groups(cells, weights, gene_of_marker, clusters)
     hosts = np.argmax(_group_means(scores, clusters[0], len(centres[0])), axis=1)
-    broad = np.array([t.broad for t in types])
+    groups = _rare_groups(cells, weights, gene_of_marker, clusters)
+    group = groups.of_cells(cells)
     likest = np.argmax(_group_means(scores[group >= 0], group[group >= 0], len(groups.types)), axis=1)
+    broad = np.array([t.broad for t in types])
     group_kin = broad == broad[likest][:, None]
     group = _content(group, scores, group_kin, hosts[clusters[0]])
     clusters = _with_groups(clusters, centres, group)
@@ -140,7 +141,8 @@ def learn_level(
     vouched = np.isin(np.arange(len(types)), likest)
     penalty = _sample_penalty(cells.take(many), smooth[many], types, weights, defining, vouched, tissue)
     coherence = _coherence(np.where(penalty < ABSENT / 2, ABSENT, smooth), types, tissue)
-    group_penalty = _group_penalty(penalty, coherence, groups.types, types)
+    akin = broad == broad[groups.types][:, None]  # to the type that led to the group: they compete for it, too
+    group_penalty = np.where(akin | (penalty > ABSENT / 2), coherence, ABSENT)
     component_sd = np.maximum(components.std(axis=0), 1e-9)
     regression = _self_train(components[many] / component_sd, smooth[many] + penalty, penalty > ABSENT / 2)
     smooth = smooth + np.vstack([group_penalty, penalty])[group]
@@ -167,26 +169,13 @@ def learn_level(
 
 
 def _rare_groups(
-    cells: Cells,
-    weights: np.ndarray,
-    gene_of_marker: np.ndarray | None,
-    clusters: Sequence[np.ndarray],
-) -> tuple[RareGroups, np.ndarray]:
-    """The groups of rare cells, and (n,) each cell's group, -1 for most."""
+    cells: Cells, weights: np.ndarray, gene_of_marker: np.ndarray | None, clusters: Sequence[np.ndarray]
+) -> RareGroups:
+    """The groups of rare cells; none where they are not looked for, or where they would be the whole sample."""
     if gene_of_marker is None:
-        return NO_GROUPS, NO_GROUPS.of_cells(cells)
+        return NO_GROUPS
     groups = learn_groups(cells, weights, gene_of_marker, clusters[0], clusters[-1])
-    group = groups.of_cells(cells)
-    return (groups, group) if (group < 0).any() else (NO_GROUPS, NO_GROUPS.of_cells(cells))
-
-
-def _group_penalty(
-    penalty: np.ndarray, coherence: np.ndarray, pointed_out: np.ndarray, types: Sequence[MarkerType]
-) -> np.ndarray:
-    """(R, T) the types that compete for each group: those of the sample, and those akin to the one that led to it."""
-    broad = np.array([t.broad for t in types])
-    akin = broad == broad[pointed_out][:, None]
-    return np.where(akin | (penalty > ABSENT / 2), coherence, ABSENT)
+    return groups if (groups.of_cells(cells) < 0).any() else NO_GROUPS
 
 
 def _spread(scores: np.ndarray) -> float:
