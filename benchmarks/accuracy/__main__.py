@@ -37,7 +37,7 @@ import pandas as pd
 import references
 from figures import figures
 from methods import CellTypist, DecouplerUlm, Method, Named, markers, sctype
-from ontology import TrueClasses
+from ontology import TrueClasses, cell_ontology
 from page import page, summary
 from reference_page import second_half
 from sets import (
@@ -52,9 +52,7 @@ from sets import (
     thin,
 )
 
-from cytonym.io.obo import read_ontology
 from cytonym.markers import MarkerTable, load_markers
-from cytonym.ontology import Ontology
 from cytonym.types import UNASSIGNED
 
 Record = dict[str, Any]
@@ -73,8 +71,8 @@ def main() -> None:
     if options.ulm_python:
         methods["decoupler ULM"] = DecouplerUlm(options.ulm_python)
     if options.celltypist_python:
-        models = Path(tempfile.mkdtemp(prefix="celltypist-"))
-        methods["CellTypist"] = CellTypist.trained(options.celltypist_python, data, models)
+        scratch = tempfile.TemporaryDirectory(prefix="celltypist-")  # goes when the process ends
+        methods["CellTypist"] = CellTypist.trained(options.celltypist_python, data, Path(scratch.name))
     jobs: list[tuple[Any, ...]] = []
     for text in options.sets:
         jobs += [(measure_real, data, text, depth, m, "report") for depth in DEPTHS for m in methods.items()]
@@ -241,13 +239,8 @@ PART_JOBS: dict[str, Callable[[Path, dict[str, Method]], Iterator[tuple[Any, ...
 
 
 @cache
-def _ontology(data: Path) -> Ontology:
-    return read_ontology(data / "cl-basic.obo")
-
-
-@cache
 def _classes(data: Path, species: str, level: str) -> TrueClasses:
-    return TrueClasses(load_markers(species), _ontology(data), level)
+    return TrueClasses(load_markers(species), cell_ontology(data), level)
 
 
 def _depth_name(depth: int | None) -> str:

@@ -13,18 +13,17 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ontology import TrueClasses
+from ontology import TrueClasses, cell_ontology
 from scipy.optimize import brentq
 from scipy.special import expit
 from sets import PROFILES, LabelledSet, made_tissues, make_tissue, read_set, thin
 from sklearn.linear_model import LogisticRegression
 
-from cytonym.io.obo import read_ontology
 from cytonym.marker_model.chain import learn_level
 from cytonym.marker_model.embedding import choose_genes
 from cytonym.marker_model.evidence import FEATURES
@@ -34,7 +33,6 @@ from cytonym.marker_model.scores import row_totals, view_cells
 from cytonym.marker_model.trust import CELL_FEATURES, LEVELS, best_types, broad_rows_of, decades, sample_features
 from cytonym.markers import MarkerType, load_markers
 from cytonym.matrix import in_memory
-from cytonym.ontology import Ontology
 from cytonym.parallel import single_threaded
 
 CELLS_EACH = 200
@@ -74,11 +72,6 @@ class Example:
         return self.variant.startswith("panel")
 
 
-@cache
-def _ontology(data: Path) -> Ontology:
-    return read_ontology(data / "cl-basic.obo")
-
-
 def example(data: Path, library: str, tissue: str, umis: int, variant: str, seed: int) -> Example | None:
     """Cells of one made sample, named by a table that may lack a third of its types; nothing if too little is left."""
     rng = np.random.default_rng([seed, umis, sum(map(ord, tissue + variant))])
@@ -113,7 +106,7 @@ def _example_of(
     counted = np.asarray(sample.matrix.counts().sum(axis=1)).ravel() > 0
     sample = sample.take(np.flatnonzero(counted))
     table = load_markers(sample.matrix.species)
-    broad, coarse = (TrueClasses(table, _ontology(data), level) for level in ("broad", "coarse"))
+    broad, coarse = (TrueClasses(table, cell_ontology(data), level) for level in ("broad", "coarse"))
     types = _some_types(table.types, sample, variant, {"no broad": broad, "no coarse": coarse}, rng)
     panel = join_features(types, table.gene_ids, sample.matrix.features)
     types = broad_types(types) if variant.startswith("panel") else types

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
-from ontology import TrueClasses
+from ontology import TrueClasses, cell_ontology
 from reference_sets import HUMAN_TISSUES, MOUSE_TISSUES, read_reference
 
 from cytonym.backends.markers import CARD, MarkersBackend
-from cytonym.io.obo import read_ontology
 from cytonym.marker_model.panel import candidates, join_features, type_weights
 from cytonym.markers import MarkerTable
 from cytonym.matrix import CountMatrix
@@ -148,7 +147,7 @@ class CellTypist:
             told.write_text(json.dumps({"genes": matrix.features.names.tolist()}), encoding="utf-8")
             run_script(self.python, "run_celltypist.py", "name", self.models / matrix.species, cells, told, names)
             found = json.loads(names.read_text(encoding="utf-8"))
-        ontology, confidence = read_ontology(self.data / "cl-basic.obo"), np.array(found["confidence"])
+        ontology, confidence = cell_ontology(self.data), np.array(found["confidence"])
         broad, coarse = (_table_names(found["labels"], TrueClasses(table, ontology, level)) for level in LEVELS)
         return Named(broad, coarse, confidence, confidence)
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
+from pathlib import Path
 
+from cytonym.io.obo import read_ontology
 from cytonym.markers import MarkerTable
 from cytonym.ontology import Ontology
+
+
+@cache
+def cell_ontology(data: Path) -> Ontology:
+    """The one of the data folder."""
+    return read_ontology(data / "cl-basic.obo")
 
 
 class TrueClasses:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from methods import run_script
 from reference_sets import Reference, Variant
 
 from cytonym.matrix import CountMatrix, Features
@@ -111,9 +110,7 @@ def common_genes(mine: Features, theirs: Features) -> tuple[np.ndarray, np.ndarr
 
 def run_peers(python: Path, folders: Sequence[Path]) -> None:
     """All pairs in one process, on one thread."""
-    script = Path(__file__).with_name("run_peers.py")
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
-    subprocess.run([python, script, *folders], check=True, env=os.environ | one_thread)
+    run_script(python, "run_peers.py", *folders)
 
 
 def read_peers(folder: Path, variants: Sequence[Variant]) -> dict[tuple[str, str], Answers]:

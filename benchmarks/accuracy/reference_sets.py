@@ -59,7 +59,15 @@ REPORT = (
     (MOUSE_TISSUES, MARROW),
     (MOUSE_TISSUES, CORTEX),
 )
-LEFT_OUT = (*CHOOSE[:3], (LYMPH, PBMC), (LYMPH, ZHENG), (ZHENG, LYMPH), (SORTED, CEREBELLUM))
+LEFT_OUT = (
+    (ZHENG, PBMC),
+    (PBMC, ZHENG),
+    (BARON, WANG),
+    (LYMPH, PBMC),
+    (LYMPH, ZHENG),
+    (ZHENG, LYMPH),
+    (SORTED, CEREBELLUM),
+)
 
 
 @dataclass(frozen=True)

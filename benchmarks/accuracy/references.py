@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from ontology import cell_ontology
 from reference_figures import ABOVE, RIGHT, Truth, auroc, broad_figures, forced_figures, reported_figures
 from reference_methods import Answers, learn, product, read_peers, run_peers, write_pair
 from reference_page import PRODUCT, page, write_half
@@ -41,8 +42,6 @@ from reference_sets import (
     variants,
 )
 
-from cytonym.io.obo import read_ontology
-from cytonym.ontology import Ontology
 from cytonym.reference_model.stored import ReferenceModel
 
 Record = dict[str, Any]
@@ -181,12 +180,7 @@ def _head(pair: Pair, reference: Reference, variant: Variant, method: str) -> Re
 def _truth(data: Path, pair: Pair) -> Truth:
     query = read_query(data, pair[1])
     terms = np.where(query.terms != "", query.terms, query.labels)
-    return Truth(terms, read_reference(data, pair[0]).terms, _ontology(data))
-
-
-@cache
-def _ontology(data: Path) -> Ontology:
-    return read_ontology(data / "cl-basic.obo")
+    return Truth(terms, read_reference(data, pair[0]).terms, cell_ontology(data))
 
 
 def summary(records: Sequence[Record]) -> pd.DataFrame:

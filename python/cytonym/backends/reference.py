@@ -60,7 +60,7 @@ class ReferenceBackend:
             labels=named.labels,
             label_codes=named.codes,
             values={name: value.astype(np.float32).round(DECIMALS) for name, value in named.values.items()},
-            embeddings=None if points is None else points.components.astype(np.float32),
+            embeddings=None if points is None else points.components,
             evidence=None if found is None else evidence_of(found, fitted.meta["neighbours"]["kind"]),
         )
 

@@ -64,7 +64,7 @@ class ClusterCounts:
 
 def pool_clusters(cells: Cells, cluster: np.ndarray, centres: np.ndarray, n_clusters: int) -> ClusterCounts:
     """The counts of these clusters, and of groups of rare cells, which have no centres and come last."""
-    member = _membership(cluster, n_clusters)
+    member = membership(cluster, n_clusters)
     totals = np.bincount(cluster, weights=cells.totals, minlength=n_clusters)
     near, nearer = (nearest_enough(centres, totals, umis) for umis in (TELLING_UMIS, ELEVATION_UMIS))
     of_cluster = np.asarray((member @ cells.genes).todense())
@@ -78,7 +78,7 @@ def pool_clusters(cells: Cells, cluster: np.ndarray, centres: np.ndarray, n_clus
     )
 
 
-def _membership(group: np.ndarray, n_groups: int) -> sp.csr_matrix:
+def membership(group: np.ndarray, n_groups: int) -> sp.csr_matrix:
     """(K, n) 1 where a cell belongs to the group."""
     return sp.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), shape=(n_groups, len(group)))
 
@@ -125,7 +125,7 @@ def share_on(pooled: np.ndarray, totals: np.ndarray, background: np.ndarray, wei
 
 def rates_of_others(cells: Cells, best: np.ndarray, n_types: int) -> np.ndarray:
     """(G, T) share of each gene in the UMIs of the cells that each type does not win; 0 where those are too few."""
-    member = _membership(best, n_types)
+    member = membership(best, n_types)
     own = np.asarray((member @ cells.markers).todense())
     umis = np.bincount(best, weights=cells.totals, minlength=n_types)
     others = umis.sum() - umis

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 
+from .evidence import membership
 from .scores import Cells, row_product, with_data
 
 MARKER_RATE = 3e-4  # by which a type's best gene is taken to be higher in it, to begin with
@@ -81,7 +81,7 @@ class _Clusters:
 
     @classmethod
     def of(cls, cells: Cells, cluster: np.ndarray) -> _Clusters:
-        counts = np.asarray((_membership(cluster) @ cells.genes).todense())
+        counts = np.asarray((membership(cluster, int(cluster.max()) + 1) @ cells.genes).todense())
         rates = np.maximum(counts.sum(axis=0), 1) / max(int(cells.totals.sum()), 1)
         return cls(cells, cluster, counts, np.bincount(cluster, weights=cells.totals), rates)
 
@@ -101,10 +101,6 @@ class _Clusters:
         """Shrunk by PSEUDO_COUNTS counts of the average."""
         ratios = (counts + PSEUDO_COUNTS) / (umis[:, None] * self.rates + PSEUDO_COUNTS)
         return Profiles(np.log(ratios).T, np.log(ratios @ self.rates + _rest(self.rates)))
-
-
-def _membership(group: np.ndarray) -> sp.csr_matrix:
-    return sp.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))))
 
 
 def _rest(rates: np.ndarray) -> float:
@@ -127,7 +123,7 @@ def learn_groups(
     clusters = _Clusters.of(cells, coarsest)
     in_cluster = clusters.without(np.zeros(0, dtype=np.int64)).scores(cells).max(axis=1)
     odds = marker_odds(cells, np.maximum(weights, 0))
-    member = _membership(finest)
+    member = membership(finest, int(finest.max()) + 1)
     fellows = (member @ odds) / np.maximum(np.asarray(member.sum(axis=1)), 1)
     first = odds + FELLOWS * fellows[finest]
     found: list[tuple[float, int, np.ndarray]] = []

@@ -16,8 +16,18 @@ from .scores import Moments
 from .trust import Trust
 
 PLAIN = (
-    *("rows", "weights", "spreads", "component_sd", "penalty", "regression", "support", "coherence"),
-    *("group_penalty", "group_regression", "group_kin", "hosts"),
+    "rows",
+    "weights",
+    "spreads",
+    "component_sd",
+    "penalty",
+    "regression",
+    "support",
+    "coherence",
+    "group_penalty",
+    "group_regression",
+    "group_kin",
+    "hosts",
 )
 
 

@@ -57,15 +57,13 @@ class PanelCurves:
 
     def fusion_for(self, fusion: Fusion, n_genes: int) -> Fusion:
         """With the curves of a sample of so many genes, interpolated in log n_genes."""
-        place = np.interp(np.log(n_genes), np.log(self.n_genes), np.arange(len(self.n_genes)))
-        hats = np.maximum(0, 1 - np.abs(place - np.arange(len(self.n_genes))))
+        hats = hat_weights(np.array([n_genes]), self.n_genes)[0]
         return replace(fusion, log_a=hats @ self.log_a, log_b=hats @ self.log_b)
 
 
-def hat_weights(totals: np.ndarray) -> np.ndarray:
+def hat_weights(numbers: np.ndarray, knots: np.ndarray = KNOTS) -> np.ndarray:
     """(n, n_knots) float64 weights that interpolate linearly in log n; flat beyond the first and the last knot."""
-    knots = np.log(KNOTS)
-    place = np.interp(np.log(np.maximum(totals, 1)), knots, np.arange(len(knots)))
+    place = np.interp(np.log(np.maximum(numbers, 1)), np.log(knots), np.arange(len(knots)))
     return np.asarray(np.maximum(0, 1 - np.abs(place[:, None] - np.arange(len(knots)))))
 
 
