@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import references
 from figures import figures
-from methods import CellTypist, DecouplerUlm, Method, Named, markers, sctype
+from methods import CellTypist, DecouplerUlm, Method, Named, markers, own_labels, sctype
 from ontology import TrueClasses, cell_ontology
 from page import page, summary
 from reference_page import second_half
@@ -133,6 +133,7 @@ def _report_jobs(data: Path, methods: dict[str, Method]) -> Iterator[tuple[Any, 
         for depth in DEPTHS:
             for method in methods.items():
                 yield measure_real, data, text, depth, method, "report"
+            yield measure_own_labels, data, text, depth
 
 
 # one job
@@ -152,6 +153,14 @@ def measure_real(
     name, run = method
     found = run(sample.matrix, load_markers(sample.matrix.species))
     return [_record(part, sample, _depth_name(depth), name, found, data)]
+
+
+def measure_own_labels(data: Path, text: str, depth: int | None) -> list[Record]:
+    sample = _at_depth(data, text, depth)
+    if sample is None:
+        return []
+    found = own_labels(sample, [_classes(data, sample.matrix.species, level) for level in ("broad", "coarse")])
+    return [_record("report", sample, _depth_name(depth), "own labels", found, data)]
 
 
 def measure_spilled(data: Path, text: str, depth: int | None) -> list[Record]:

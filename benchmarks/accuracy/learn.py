@@ -240,14 +240,14 @@ def add_shift(told: dict[str, dict[str, list[float]]], shifts: Sequence[float]) 
 
 
 def jobs_of(data: Path) -> list[tuple[Any, ...]]:
-    """Samples to make: each tissue at each depth in half of the variants, in turn."""
+    """Samples to make: each tissue at each depth in half of the variants, so that each variant meets each depth."""
     made = [(library, tissue) for library in PROFILES for tissue in made_tissues(data, library)]
-    kinds = [(library, tissue, umis) for library, tissue in made if tissue not in OF_REPORT for umis in DEPTHS]
+    kinds = [(i + j, (*kind, umis)) for i, kind in enumerate(made) for j, umis in enumerate(DEPTHS)]
     return [
         (data, *kind, variant, seed)
-        for i, kind in enumerate(kinds)
+        for turn, kind in kinds
         for seed, variant in enumerate(VARIANTS)
-        if (i + seed) % 2 == 0 and (kind[2] >= 150 or not variant.startswith("panel"))
+        if (turn + seed) % 2 == 0 and kind[1] not in OF_REPORT and (kind[2] >= 150 or not variant.startswith("panel"))
     ]
 
 
