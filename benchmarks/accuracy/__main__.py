@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import references
 from figures import figures
-from methods import CellTypist, DecouplerUlm, Method, Named, markers, own_labels, sctype
+from methods import LEVELS, CellTypist, DecouplerUlm, Method, Named, markers, own_labels, sctype
 from ontology import TrueClasses, cell_ontology
 from page import page, summary
 from reference_page import second_half
@@ -159,7 +159,7 @@ def measure_own_labels(data: Path, text: str, depth: int | None) -> list[Record]
     sample = _at_depth(data, text, depth)
     if sample is None:
         return []
-    found = own_labels(sample, [_classes(data, sample.matrix.species, level) for level in ("broad", "coarse")])
+    found = own_labels(sample, [_classes(data, sample.matrix.species, level) for level in LEVELS])
     return [_record("report", sample, _depth_name(depth), "own labels", found, data)]
 
 
@@ -210,24 +210,25 @@ def measure_removed(data: Path, text: str, depth: int | None) -> list[Record]:
 
 
 def measure_diluted(data: Path, text: str, depth: int | None) -> list[Record]:
-    """For each broad class of the sample: F1 of finding it when it is 1 % or 0.3 % of the cells."""
+    """For each broad class of the sample: F1 of finding it when it is 1 % or 0.3 % of the cells, and by own labels."""
     sample = _at_depth(data, text, depth)
     if sample is None or sample.terms is None:
         return []
     table, records = load_markers(sample.matrix.species), []
-    truth, _ = _rights(sample, data, markers(sample.matrix, table), "broad")
+    classes = _classes(data, sample.matrix.species, "broad")
+    truth = [classes.of(term) for term in sample.terms.tolist()]
     for name in _large_classes(truth):
         own = np.array([accepted == {name} for accepted in truth])
         for share in (0.01, 0.003):
             if share * len(own) < 3:
                 continue
             mixed = dilute(replace(sample, labels=own.astype(str)), own, share)
-            rare = mixed.labels == "True"
-            named = markers(mixed.matrix, table).broad == name
-            f1 = 2 * (rare & named).sum() / max(rare.sum() + named.sum(), 1)
+            by_own_labels = own_labels(mixed, [classes])
             records.append(
                 {"part": "diluted", "set": sample.name, "depth": _depth_name(depth), "method": "markers"}
-                | {"variant": f"{share:.1%}", "class": name, "cells": int(rare.sum()), "f1": float(f1)}
+                | {"variant": f"{share:.1%}", "class": name, "cells": int((mixed.labels == "True").sum())}
+                | {"f1": _f1(mixed, markers(mixed.matrix, table).broad, name, classes)}
+                | {"own_labels_f1": _f1(mixed, by_own_labels.broad, name, classes)}
             )
     return records
 
@@ -281,6 +282,15 @@ def _rights(sample: LabelledSet, data: Path, found: Named, level: str) -> tuple[
     names = (found.broad if level == "broad" else found.coarse).tolist()
     truth = [classes.of(term) for term in sample.terms.tolist()]
     return truth, np.array([name in accepted for name, accepted in zip(names, truth, strict=True)])
+
+
+def _f1(mixed: LabelledSet, names: np.ndarray, name: str, classes: TrueClasses) -> float:
+    """Of finding the cells labelled "True"; others that may be called so, or have no class, are not counted."""
+    assert mixed.terms is not None
+    rare, named = mixed.labels == "True", names == name
+    foreign = np.array([bool(classes.of(term)) and name not in classes.of(term) for term in mixed.terms.tolist()])
+    hits = int((rare & named).sum())
+    return 2 * hits / max(2 * hits + int((rare & ~named).sum() + (foreign & named).sum()), 1)
 
 
 def _large_classes(truth: list[frozenset[str]]) -> list[str]:

@@ -66,8 +66,10 @@ def markers(matrix: CountMatrix, table: MarkerTable) -> Named:
 
 
 def own_labels(sample: LabelledSet, classes: Sequence[TrueClasses]) -> Named:
-    """What the set's own labels, learnt from four fifths of its cells, say of the rest, at both levels: no method here,
-    but as much as these labels and counts allow. Logistic regression on the components that the model clusters.
+    """What the set's own labels, learnt from four fifths of its cells, say of the rest, at one or at both levels.
+
+    No method that anybody could use, but about as much as these labels and counts allow: logistic regression on the
+    components that the model clusters.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -90,7 +92,7 @@ def own_labels(sample: LabelledSet, classes: Sequence[TrueClasses]) -> Named:
             found[asked] = model.predict(components[asked])
         names.append(found)
     unknown = np.full(len(fold), np.nan)
-    return Named(names[0], names[1], unknown, unknown)
+    return Named(names[0], names[-1], unknown, unknown)
 
 
 def sctype(matrix: CountMatrix, table: MarkerTable) -> Named:

@@ -154,7 +154,7 @@ def page(records: Sequence[Record]) -> str:
         whole_means=_levels([r for r in untouched if r["set"] not in FEW_GENES], ("method",)),
         report_sets=_levels(report, ("set",)),
         removed=_plain(parts["removed"], "variant", {"abstained": "abstained", "loss": "loss elsewhere"}),
-        diluted=_plain(parts["diluted"], "variant", {"f1": "F1"}),
+        diluted=_plain(parts["diluted"], "variant", {"f1": "F1", "own_labels_f1": "F1 of own labels"}),
         spilled=_levels(parts["spilled"], ("variant",)),
         choose=_levels(parts["choose"], ("species",)),
         compositions=_compositions(parts["unlabelled"]),

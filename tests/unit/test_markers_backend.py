@@ -320,7 +320,7 @@ def test_a_sample_without_counts_is_an_input_error(table: MarkerTable) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_type_missing_from_the_table_gets_no_confident_wrong_name(table: MarkerTable, kind: str) -> None:
-    """Cells of a kind that the table lacks stay without a name rather than getting a neighbour's, the others keep theirs.
+    """Cells of a kind that the table lacks stay without a name, rather than get a neighbour's; others keep theirs.
 
     Of three samples together: how the clusters of cells without markers fall is chance.
     """
