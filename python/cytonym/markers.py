@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -322,11 +323,16 @@ def _shared_definitions(types: Sequence[MarkerType]) -> Iterable[str]:
     for node in types:
         for gene in node.defining:
             defines.setdefault(gene, []).append(node)
+    shared: dict[tuple[str, str], list[str]] = {}
     for gene, nodes in defines.items():
-        for position, node in enumerate(nodes):
-            for other in nodes[:position]:
-                if not _related(node, other):
-                    yield f"{gene} is defining for both '{other.name}' and '{node.name}', which are not related."
+        for node, other in combinations(nodes, 2):
+            if not _related(node, other):
+                shared.setdefault((node.name, other.name), []).append(gene)
+    for (name, other_name), genes in shared.items():
+        yield (
+            f"'{name}' and '{other_name}' are not related and both defined by {', '.join(genes)}. Let the genes "
+            "support one of them, or name your type like the packaged one to take its place."
+        )
 
 
 def _related(node: MarkerType, other: MarkerType) -> bool:
