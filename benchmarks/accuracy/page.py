@@ -115,9 +115,9 @@ What the model makes of them, to be judged by eye.
 - Blood cells at 400 UMIs and more are safe at the broad level; at 60 UMIs one in seven stays without a broad name, and
   of the small lymphoid set (330 cells) three in ten, with a fifth named wrongly.
 - The model falls short of what we aim at in accuracy, and so would a model that knew the answers: at 400 UMIs and below
-  the sets' own labels do not reach the bars of accuracy either. On whole transcriptomes the best broad name, before any abstention,
-  is within a few points of them; what is lost is mostly what the model leaves unnamed. Coarse names have more to win,
-  above all in the gut.
+  the sets' own labels do not reach the bars of accuracy either. On whole transcriptomes the best broad name, before any
+  abstention, is within a few points of them; what is lost is mostly what the model leaves unnamed. Coarse names have
+  more to win, above all in the gut.
 - On whole transcriptomes it is right more often than the other programs at both levels and every depth, and wrong about
   half as often. On the two sets with few marker genes it gives no coarse names at all, where others give many, mostly
   wrong ones; there the table is the limit, not the counts.
