@@ -39,7 +39,8 @@ CARD = ModelCard(
         "Runs offline; needs no reference and no tissue."
     ),
     reliability=(
-        "Its confidence is the probability that the name is right, calibrated on made human tissues: real ones differ. "
+        "Its confidence is the probability that the name is right, as learnt on made tissues and sorted blood cells: "
+        "other samples differ. "
         "Cells of a type that the marker table lacks may be named after the nearest type, and then look sure. "
         "Check a surprising name against its marker evidence."
     ),
