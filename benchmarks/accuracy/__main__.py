@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import references
-from figures import figures
-from methods import LEVELS, CellTypist, DecouplerUlm, Method, Named, markers, own_labels, sctype
+from figures import class_f1, figures
+from methods import CellTypist, DecouplerUlm, Method, Named, markers, own_labels, sctype
 from ontology import TrueClasses, cell_ontology
 from page import page, summary
 from reference_page import second_half
@@ -52,6 +52,7 @@ from sets import (
     thin,
 )
 
+from cytonym.marker_model.trust import LEVELS
 from cytonym.markers import MarkerTable, load_markers
 from cytonym.types import UNASSIGNED
 
@@ -192,7 +193,7 @@ def measure_removed(data: Path, text: str, depth: int | None) -> list[Record]:
         return []
     table, records = load_markers(sample.matrix.species), []
     base = markers(sample.matrix, table)
-    for level in ("broad", "coarse"):
+    for level in LEVELS:
         truth, before = _rights(sample, data, base, level)
         for name in _large_classes(truth):
             lacking = _without(table, name, level)
@@ -210,7 +211,10 @@ def measure_removed(data: Path, text: str, depth: int | None) -> list[Record]:
 
 
 def measure_diluted(data: Path, text: str, depth: int | None) -> list[Record]:
-    """For each broad class of the sample: F1 of finding it when it is 1 % or 0.3 % of the cells, and by own labels."""
+    """For each broad class of the sample: F1 of finding it when it is 1 % or 0.3 % of the cells, and by own labels.
+
+    Other cells that may be called so, too, or have no class are not counted.
+    """
     sample = _at_depth(data, text, depth)
     if sample is None or sample.terms is None:
         return []
@@ -223,12 +227,14 @@ def measure_diluted(data: Path, text: str, depth: int | None) -> list[Record]:
             if share * len(own) < 3:
                 continue
             mixed = dilute(replace(sample, labels=own.astype(str)), own, share)
-            by_own_labels = own_labels(mixed, [classes])
+            assert mixed.terms is not None
+            rare, accepted = mixed.labels == "True", [classes.of(term) for term in mixed.terms.tolist()]
+            others = np.array([bool(names) and name not in names for names in accepted])
             records.append(
                 {"part": "diluted", "set": sample.name, "depth": _depth_name(depth), "method": "markers"}
-                | {"variant": f"{share:.1%}", "class": name, "cells": int((mixed.labels == "True").sum())}
-                | {"f1": _f1(mixed, markers(mixed.matrix, table).broad, name, classes)}
-                | {"own_labels_f1": _f1(mixed, by_own_labels.broad, name, classes)}
+                | {"variant": f"{share:.1%}", "class": name, "cells": int(rare.sum())}
+                | {"f1": class_f1(rare, others, markers(mixed.matrix, table).broad == name)}
+                | {"own_labels_f1": class_f1(rare, others, own_labels(mixed, [classes]).broad == name)}
             )
     return records
 
@@ -268,7 +274,7 @@ def _at_depth(data: Path, text: str, depth: int | None) -> LabelledSet | None:
 def _record(part: str, sample: LabelledSet, depth: str, method: str, found: Named, data: Path) -> Record:
     assert sample.terms is not None
     species = sample.matrix.species
-    broad, coarse = (_classes(data, species, level) for level in ("broad", "coarse"))
+    broad, coarse = (_classes(data, species, level) for level in LEVELS)
     head = {"part": part, "set": sample.name, "species": species, "depth": depth, "method": method}
     head |= {"cells": sample.matrix.n_cells, "umis": sample.median_umis}
     head |= {"fit_s": round(found.fit_s, 2), "classify_s": round(found.classify_s, 2)}
@@ -282,15 +288,6 @@ def _rights(sample: LabelledSet, data: Path, found: Named, level: str) -> tuple[
     names = (found.broad if level == "broad" else found.coarse).tolist()
     truth = [classes.of(term) for term in sample.terms.tolist()]
     return truth, np.array([name in accepted for name, accepted in zip(names, truth, strict=True)])
-
-
-def _f1(mixed: LabelledSet, names: np.ndarray, name: str, classes: TrueClasses) -> float:
-    """Of finding the cells labelled "True"; others that may be called so, or have no class, are not counted."""
-    assert mixed.terms is not None
-    rare, named = mixed.labels == "True", names == name
-    foreign = np.array([bool(classes.of(term)) and name not in classes.of(term) for term in mixed.terms.tolist()])
-    hits = int((rare & named).sum())
-    return 2 * hits / max(2 * hits + int((rare & ~named).sum() + (foreign & named).sum()), 1)
 
 
 def _large_classes(truth: list[frozenset[str]]) -> list[str]:

@@ -71,10 +71,14 @@ def _macro_f1(names: np.ndarray, right: np.ndarray, terms: np.ndarray, classes: 
     values = []
     for accepted, own_terms in members.items():
         own = np.isin(terms, own_terms)
-        hits = int((own & right).sum())
-        foreign = int((scored & ~own & ~right & np.isin(names, list(accepted))).sum())
-        values.append(2 * hits / max(2 * hits + foreign + int((own & ~right).sum()), 1))
+        values.append(class_f1(own, scored & ~own & ~right, np.isin(names, list(accepted))))
     return float(np.mean(values))
+
+
+def class_f1(own: np.ndarray, others: np.ndarray, named: np.ndarray) -> float:
+    """F1 of a class from its own cells, the cells that should not get its name, and those that got it."""
+    hits = int((own & named).sum())
+    return 2 * hits / max(2 * hits + int((others & named).sum() + (own & ~named).sum()), 1)
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:

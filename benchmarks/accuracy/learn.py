@@ -106,7 +106,7 @@ def _example_of(
     counted = np.asarray(sample.matrix.counts().sum(axis=1)).ravel() > 0
     sample = sample.take(np.flatnonzero(counted))
     table = load_markers(sample.matrix.species)
-    broad, coarse = (TrueClasses(table, cell_ontology(data), level) for level in ("broad", "coarse"))
+    broad, coarse = (TrueClasses(table, cell_ontology(data), level) for level in LEVELS)
     types = _some_types(table.types, sample, variant, {"no broad": broad, "no coarse": coarse}, rng)
     panel = join_features(types, table.gene_ids, sample.matrix.features)
     types = broad_types(types) if variant.startswith("panel") else types

@@ -21,11 +21,11 @@ from cytonym.backends.markers import CARD, MarkersBackend
 from cytonym.marker_model.embedding import choose_genes, learn_embedding
 from cytonym.marker_model.panel import candidates, join_features, type_weights
 from cytonym.marker_model.scores import row_totals, view_cells
+from cytonym.marker_model.trust import LEVELS
 from cytonym.markers import MarkerTable
 from cytonym.matrix import CountMatrix
 from cytonym.types import UNASSIGNED, Model, Predictions
 
-LEVELS = ("broad", "coarse")
 N_CLUSTERS = 15
 N_FOLDS = 5
 SCTYPE_UNKNOWN = 0.25  # of the cluster's cells: a smaller score is "Unknown" (Ianevski 2022)
@@ -75,9 +75,8 @@ def own_labels(sample: LabelledSet, classes: Sequence[TrueClasses]) -> Named:
 
     assert sample.terms is not None
     counts, features = sample.matrix.counts(), sample.matrix.features
-    columns = np.arange(len(features.ids))
-    genes = choose_genes(counts, row_totals(counts), features, columns[:0])
-    cells = view_cells(counts, columns[:0], genes)
+    no_panel = np.zeros(0, dtype=np.int64)
+    cells = view_cells(counts, no_panel, choose_genes(counts, row_totals(counts), features, no_panel))
     components = learn_embedding(cells).components(cells)
     components /= np.maximum(components.std(axis=0), 1e-9)
     fold = np.random.default_rng(0).permutation(len(components)) % N_FOLDS

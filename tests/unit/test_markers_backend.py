@@ -322,16 +322,17 @@ def test_a_sample_without_counts_is_an_input_error(table: MarkerTable) -> None:
 def test_a_type_missing_from_the_table_gets_no_confident_wrong_name(table: MarkerTable, kind: str) -> None:
     """Cells of a kind that the table lacks stay without a name, rather than get a neighbour's; others keep theirs.
 
-    Of three samples together: how the clusters of cells without markers fall is chance.
+    Of four samples together: how the clusters of cells without markers fall is chance. B cells do in each.
     """
     lacking = tuple(t for t in table.types if t.broad != KINDS[kind])
     confident = []
-    for seed in range(3):
+    for seed in range(4):
         matrix, truth = made_sample(table, seed=seed)
         found = annotate(matrix, MarkersBackend(lambda _: MarkerTable(table.species, lacking, table.gene_ids)))
         confident.append(np.mean(np.nan_to_num(found.values["broad_confidence"])[truth == kind] > 0.8))
         assert np.mean(np.array(labels(found))[truth != kind] == truth[truth != kind]) > 0.95
-    assert np.mean(confident) < 0.25
+    assert np.mean(confident) < 0.2
+    assert kind != "B cell" or max(confident) < 0.2
 
 
 def test_real_blood_cells_get_their_broad_names(shared) -> None:
